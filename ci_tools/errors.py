@@ -1,0 +1,68 @@
+"""Every error that a user can cause or must act on.
+
+SwitchbackError              exit code
+├── ConfigError              2  a configuration file or a flag breaks a rule
+├── DataError                2  input rows or columns break a rule
+├── RecordError              2  a run record is missing, damaged or cannot be written
+│   ├── RecordLocked         2  another process owns the record
+│   └── RecordMismatch       2  the record belongs to other params, data or code
+├── CheckpointError          2  a checkpoint is damaged or does not fit the model
+├── TrainingFailed           1  training ended without a usable model; the evidence is kept
+└── DependencyUnavailable    4  a program, service or package that is needed is not there
+
+The command line prints `str(error)` without a traceback and exits with `exit_code`.
+"""
+
+
+class SwitchbackError(Exception):
+    """One clear sentence for a person: what is wrong, where, the rule, the fix.
+
+    Law: str(SwitchbackError("W", where="P", rule="R", fix="F")) == "P: W; R. Fix: F"
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: object = "", rule: str = "", fix: str = "") -> None:
+        self.what, self.where, self.rule, self.fix = what, str(where), rule, fix
+        sentence = f"{self.where}: {what}" if self.where else what
+        if rule:
+            sentence += f"; {rule}"
+        if fix:
+            sentence += f". Fix: {fix}"
+        super().__init__(sentence)
+
+
+class ConfigError(SwitchbackError):
+    """A configuration file or a flag breaks a rule."""
+
+
+class DataError(SwitchbackError):
+    """Input rows or columns break a rule."""
+
+
+class RecordError(SwitchbackError):
+    """A run record is missing, damaged or cannot be written."""
+
+
+class RecordLocked(RecordError):
+    """Another process owns the record."""
+
+
+class RecordMismatch(RecordError):
+    """The record belongs to other params, data or code."""
+
+
+class CheckpointError(SwitchbackError):
+    """A checkpoint is damaged or does not fit the model."""
+
+
+class TrainingFailed(SwitchbackError):
+    """Training ended without a usable model; the evidence is kept in the record."""
+
+    exit_code = 1
+
+
+class DependencyUnavailable(SwitchbackError):
+    """A program, service or package that is needed is not there."""
+
+    exit_code = 4
