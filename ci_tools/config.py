@@ -80,6 +80,14 @@ def digest(config: BaseModel | Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping to dotted keys; law: leaves({"a": {"b": 1}}) == {"a.b": 1}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
 def _explain(error: ValidationError, model: type[BaseModel], where: object) -> ConfigError:
     first, *others = error.errors(include_url=False)
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))

@@ -109,10 +109,12 @@ class RiskNetwork(nn.Module):
         x_BW = self.input(torch.cat([self.normalizer(numeric_BF), self.embeddings(categorical_BC)], dim=1))
         for block in self.blocks:
             x_BW = block(x_BW)
-        return self.head(self.norm(x_BW)).squeeze(1)  # type: ignore[no-any-return]
+        logits_B: Tensor = self.head(self.norm(x_BW)).squeeze(1)
+        return logits_B
 
     def loss(self, batch: Batch, positive_weight: float = 1.0) -> Tensor:
         """Mean binary cross-entropy of the batch, in nats."""
-        logits_B = self(batch.numeric_BF, batch.categorical_BC)
+        logits_B: Tensor = self(batch.numeric_BF, batch.categorical_BC)
         weight = torch.tensor(positive_weight, device=logits_B.device)
-        return nn.functional.binary_cross_entropy_with_logits(logits_B, batch.label_B, pos_weight=weight)
+        loss: Tensor = nn.functional.binary_cross_entropy_with_logits(logits_B, batch.label_B, pos_weight=weight)
+        return loss

@@ -1,0 +1,83 @@
+"""Small files written whole or not at all, and the CSV curves that DVC draws."""
+
+import csv
+import io
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ci_tools.errors import RecordError
+from ci_tools.record import schema
+
+CURVE_POINTS = 500
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace a file so that a reader sees the old or the new content, never a part.
+
+    Raises:
+        RecordError: the disk refused the write.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError as error:
+        raise RecordError(f"cannot be written ({error.strerror})", where=path, fix="free space or fix access") from None
+
+
+def clear_record(folder: Path) -> None:
+    """Delete what a record consists of, and nothing else, so that a fresh run may start in its place.
+
+    Raises:
+        RecordError: the folder holds files but no record.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / schema.META).exists():
+        ours = {schema.TRACE, schema.PROBES, schema.EVALS, schema.CHECKPOINTS, f".{schema.META}.new"}
+        foreign = sorted({p.name for p in folder.iterdir()} - ours)
+        if foreign:
+            raise RecordError(
+                f"holds {foreign[0]} but no run record", where=folder, fix="choose an empty folder for the record"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (schema.TRACE, schema.PROBES, schema.EVALS, schema.SCORES, schema.METRICS):
+            (folder / name).unlink(missing_ok=True)
+        for name in (schema.CURVES_CSV, schema.EVALS_CSV, schema.META):
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / schema.CHECKPOINTS, ignore_errors=True)
+        (folder / schema.CHECKPOINTS).mkdir()
+    except OSError as error:
+        raise RecordError(f"cannot be written ({error.strerror})", where=folder, fix="fix access") from None
+
+
+def clear_scratch(folder: Path) -> None:
+    """Delete what an interrupted write or delete left in a checkpoints folder."""
+    for stale in folder.glob(".step-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def write_curves(folder: Path, trace: pa.Table, evals: pa.Table) -> None:
+    """curves.csv (loss, lr and gradient norm, averaged into at most 500 points) and evals.csv, for DVC plots."""
+    columns = {name: trace.column(name).to_numpy() for name in ("step", "loss", "lr", "grad_norm")}
+    edges = np.linspace(0, trace.num_rows, min(CURVE_POINTS, trace.num_rows) + 1).astype(int)
+    rows = [
+        [int(columns["step"][end - 1]), *(f"{np.mean(columns[name][start:end]):.6g}" for name in list(columns)[1:])]
+        for start, end in itertools.pairwise(edges)
+    ]
+    write_atomic(folder / schema.CURVES_CSV, _csv(list(columns), rows))
+    table = [[row["step"], row["split"], row["metric"], f"{row['value']:.6g}"] for row in evals.to_pylist()]
+    write_atomic(folder / schema.EVALS_CSV, _csv(["step", "split", "metric", "value"], table))
+
+
+def _csv(head: list[str], rows: list[list[object]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([head, *rows])
+    return out.getvalue()

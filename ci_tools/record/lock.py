@@ -1,0 +1,54 @@
+"""One writer per record."""
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from ci_tools.errors import RecordError, RecordLocked
+
+
+class RecordLock:
+    """An advisory lock beside the record folder; the kernel frees it when its process ends, however it ends.
+
+    Raises (from `acquire`):
+        RecordLocked: another process holds it; the message names it.
+        RecordError: the folder cannot be written.
+    """
+
+    def __init__(self, record: Path) -> None:
+        self.path = record.parent / f".{record.name}.lock"
+        self._record = record
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock or fail at once."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RecordError(
+                f"cannot be written ({error.strerror})", where=self._record, fix="choose a writable folder"
+            ) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            file.close()
+            raise RecordLocked(
+                f"in use by {owner}", where=self._record, fix="wait for it, or write to another folder"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.close()
+            self._file = None

@@ -1,0 +1,513 @@
+"""The recorder: wraps a training loop that stays the user's, and leaves a run record behind.
+
+with Recorder("runs/seed-1", params=params, seed=1) as run:
+    run.watch(model, optimizer)
+    for step, batch in run.steps(loader, total=500):
+        loss = model.loss(batch)
+        loss.backward()
+        run.record(loss)
+        optimizer.step(); optimizer.zero_grad(set_to_none=True)
+        if run.due("evaluate"): run.evaluated("validation", metrics)
+    run.finish(metrics)
+"""
+
+import itertools
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from pydantic import BaseModel
+
+from ci_tools import config
+from ci_tools.console import progress, say
+from ci_tools.errors import RecordError, RecordMismatch, SwitchbackError, TrainingFailed
+from ci_tools.record import files, provenance, ranks, schema
+from ci_tools.record.lock import RecordLock
+from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
+from ci_tools.record.stop import StopSignals
+from ci_tools.record.tape import Limits, Onset, Tape
+from ci_tools.repro import checkpoint, determinism, fingerprint, manifest
+from ci_tools.repro.order import SeededBatches
+from ci_tools.repro.segment import Segment, current_segment
+
+B = TypeVar("B", bound=tuple[torch.Tensor, ...])
+Batch_co = TypeVar("Batch_co", covariant=True)
+
+EXIT_PREEMPTED = 75
+"""Exit code after SIGTERM (EX_TEMPFAIL): the runner may start the same command again."""
+
+
+class Loader(Protocol[Batch_co]):
+    """What `Recorder.steps` iterates: batches in the order of a `SeededBatches`."""
+
+    @property
+    def batch_sampler(self) -> Any:
+        """The `SeededBatches` that decides the order."""
+
+    def __iter__(self) -> Iterator[Batch_co]: ...
+
+
+class Stateful(Protocol):
+    """Anything whose state must survive a crash: schedules, scalers, early stopping."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Inverse of `state_dict`."""
+
+
+class Recorder:
+    """Seeds, watches, records, checkpoints and resumes one training run.
+
+    Args:
+        path: folder of the record.
+        params: the whole experiment; a change between crash and resume is refused.
+        seed: of this run.
+        data: files that the run reads; their SHA-256 goes into the record.
+        threads: CPU threads of one operation.
+        evaluate_every, checkpoint_every, probe_every: cadences, in optimizer steps.
+        keep: newest checkpoints kept, besides the best.
+        patience: consecutive bad steps (non-finite loss or gradient, or loss above the limit) that mean divergence.
+        loss_limit: loss that counts as bad from step `limit_after` on, in the loss's own unit.
+        max_recoveries: returns to a good checkpoint before a diverged run fails.
+
+    Raises:
+        RecordLocked: another process writes this record.
+        RecordMismatch: an unfinished record with other params, data, code or layers stands there.
+        RecordError: the folder holds something else, or the disk refuses.
+        TrainingFailed: the run diverged more often than `max_recoveries`.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        params: BaseModel | Mapping[str, Any],
+        seed: int,
+        data: Iterable[str | Path] = (),
+        threads: int = 1,
+        evaluate_every: int = 100,
+        checkpoint_every: int = 100,
+        probe_every: int = 100,
+        keep: int = 3,
+        patience: int = 8,
+        loss_limit: float = float("inf"),
+        limit_after: int = 0,
+        max_recoveries: int = 0,
+    ) -> None:
+        self._segment: Segment | None = current_segment()
+        self.path = Path(self._segment.record if self._segment else path)
+        self.seed = seed
+        self.step = 0
+        """Optimizer steps completed."""
+        self._params = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+        self._data, self._threads, self._keep = list(data), threads, keep
+        self._every = {"evaluate": evaluate_every, "checkpoint": checkpoint_every, "probe": probe_every}
+        self._limits = Limits(patience, loss_limit, limit_after)
+        self._max_recoveries = max_recoveries
+        self._total = 0
+        self._steps_taken = 0
+        self._open_step = False
+        self._best: tuple[int, float] | None = None
+        self._new_best = False
+        self._finished = False
+        self._lock = RecordLock(self.path)
+        self._signals = StopSignals()
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.rank, self.world = ranks.rank_and_world()
+        if self.rank == 0:
+            self._lock.acquire()
+        try:
+            determinism.make_deterministic(self._threads)
+            determinism.seed_everything(self.seed + 1_000_003 * self.rank)
+            self.meta = self._describe()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._signals.install()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._signals.restore()
+        try:
+            if hasattr(self, "_tape"):
+                self._close(error)
+        finally:
+            self._lock.release()
+        if error is None and not self._finished:
+            raise RecordError("the script ended without run.finish(…)", where=self.path, fix="call it after the loop")
+
+    def watch(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **stateful: Stateful) -> None:
+        """Name the layers; continue from the newest good checkpoint of an unfinished record, else start afresh.
+
+        Args:
+            model: the network, plain or wrapped in DistributedDataParallel.
+            optimizer: its optimizer.
+            stateful: schedule, scaler, early stopping: whatever else must survive a crash.
+        """
+        self._model = model.module if isinstance(model, torch.nn.parallel.DistributedDataParallel) else model
+        self._optimizer, self._stateful = optimizer, stateful
+        named = [(name, p) for name, p in self._model.named_parameters() if p.requires_grad]
+        if not named:
+            raise RecordError("the model has no parameter that requires a gradient", where=self.path)
+        code = provenance.code_digests(provenance.project_root(Path.cwd()))
+        self.meta = self.meta.model_copy(
+            update={
+                "layers": [Layer(name=name, shape=tuple(p.shape)) for name, p in named],
+                "initial_weights": {k: checkpoint.tensor_digest(v) for k, v in self._model.state_dict().items()},
+                "code": code,
+                "code_digest": provenance.digest_of(code),
+            }
+        )
+        self._tape = Tape(self.path, [p for _, p in named], writes=self.rank == 0, limits=self._limits)
+        if not self._resume():
+            self._start()
+
+    def finish(self, metrics: Mapping[str, float], scores: Mapping[str, Any] | None = None) -> None:
+        """Close the record of a run that went to its end.
+
+        Args:
+            metrics: final figures, for metrics.json.
+            scores: per test example, column name to array [N]: id, label, score, then slice columns.
+        """
+        self._complete_step()
+        self._tape.flush()
+        self._fail_if_diverged()
+        if self.step not in self._checkpoint_steps():
+            self.checkpoint()
+        self._writer.wait()
+        if self.rank == 0:
+            self._tape.finish(metrics, scores)
+        self._finished = True
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def steps(
+        self, loader: Loader[Any], total: int, recover: Callable[[], None] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (step, batch) up to step `total`, from wherever the run stands.
+
+        Args:
+            loader: batches in seeded order.
+            total: optimizer steps of the whole run.
+            recover: called after each return to a good checkpoint; lowers the learning rate, for instance.
+        """
+        sampler: SeededBatches = loader.batch_sampler
+        self._total, per_epoch = total, len(sampler)
+        self._note(total_steps=total, batch_size=sampler.batch_size, steps_per_epoch=per_epoch)
+        self._write_meta()
+        with progress(total, f"train {self.path.name}") if self.rank == 0 else nullcontext() as bar:
+            while self.step < total:
+                epoch, cursor = divmod(self.step, per_epoch)
+                sampler.seek(epoch, cursor)
+                self._tape.fetching()
+                for batch in loader:
+                    cursor = self.step % per_epoch
+                    self._tape.next_batch(epoch, sampler.digest(epoch, cursor), self.step, sampler.batch_size)
+                    self._open_step = True
+                    yield self.step, batch
+                    self._complete_step()
+                    if bar is not None and self.step % 8 == 0:
+                        bar.update(self.step, self._tape.status)
+                    if self._tape.onset is not None:
+                        self._return_to_good(self._tape.onset, recover)
+                        break
+                    self._stop_if_asked()
+                    if self.step == total:
+                        break
+                    self._tape.fetching()
+
+    def micro_batches(self, batch: B, parts: int = 1) -> Iterator[tuple[B, float]]:
+        """Split a batch of tensors [B, …] into `parts`, each with its share of the loss.
+
+        At a probe step there are at least two parts: the gradients of the two halves give the gradient noise scale
+        at no extra pass. Accumulate `(model.loss(part) * share).backward()`.
+        """
+        size = len(batch[0])
+        probing = self._tape.probing
+        parts = max(parts, 2) if probing and size > 1 else parts
+        edges = [size * i // parts for i in range(parts + 1)]
+        for i, (start, end) in enumerate(itertools.pairwise(edges)):
+            yield type(batch)(*(column[start:end] for column in batch)), (end - start) / size
+            if probing and i + 1 == parts // 2:
+                scaler: Any = self._stateful.get("scaler")
+                self._tape.half(end / size, scaler.get_scale() if scaler is not None else 1.0)
+
+    def record(self, loss: torch.Tensor, *, clip_norm: float = 0.0) -> None:
+        """Record the step: call after backward (and after unscaling) and before the optimizer step.
+
+        Args:
+            loss: scalar, on any device; it is not read here.
+            clip_norm: largest total gradient norm, applied after measuring; 0 leaves the gradients alone.
+        """
+        self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm)
+
+    def due(self, what: str) -> bool:
+        """Whether `what` ("evaluate", "checkpoint", "probe") falls on the current step."""
+        now = self.step + 1 if self._open_step else self.step
+        return now % self._every[what] == 0 or (what != "probe" and now == self._total)
+
+    def evaluated(self, split: str, metrics: Mapping[str, float], best: str = "") -> bool:
+        """Record metrics of one split after the current step.
+
+        Args:
+            split: name of the rows that were scored.
+            metrics: name to value.
+            best: metric (higher is better) by which the released checkpoint is chosen.
+
+        Returns:
+            Whether this is the best value of `best` so far.
+        """
+        now = self.step + 1 if self._open_step else self.step
+        self._tape.evaluated(now, split, metrics)
+        if best and (self._best is None or metrics[best] > self._best[1]):
+            self._best, self._new_best = (now, float(metrics[best])), True
+            self._note(best_step=now, best_metric=best)
+            return True
+        return False
+
+    def load_best(self) -> None:
+        """Put the best checkpoint's weights into the model; call after the loop, before the final scoring."""
+        self._complete_step()
+        self._writer.wait()
+        if self._best is not None:
+            weights, _ = checkpoint.load(self._folder / manifest.checkpoint_name(self._best[0]))
+            self._model.load_state_dict(weights)
+
+    def checkpoint(self) -> None:
+        """Save everything that decides the future of the run; returns before the disk is done."""
+        self._tape.flush()
+        if self._tape.onset is not None:
+            return  # a diverging state is no place to come back to
+        generators = ranks.gather(determinism.rng_state())
+        if self.rank == 0:
+            state = {
+                "step": self.step,
+                "best": self._best,
+                "best_step": self._best[0] if self._best else 0,
+                "recoveries": [r.model_dump() for r in self.meta.recoveries],
+                "optimizer": self._optimizer.state_dict(),
+                "stateful": {name: part.state_dict() for name, part in self._stateful.items()},
+                "generators": generators,
+                "tape": self._tape.state_dict(),
+            }
+            self._writer.write(self.step, self._model.state_dict(), state, self._tape.rows, before=self._tape.sync)
+        self._new_best = False
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _complete_step(self) -> None:
+        if not self._open_step:
+            return
+        self._tape.end_step()
+        self._open_step = False
+        self.step += 1
+        if self._new_best or self.due("checkpoint"):
+            self.checkpoint()
+
+    def _return_to_good(self, onset: Onset, recover: Callable[[], None] | None) -> None:
+        self._writer.wait()
+        self._tape.flush()
+        good = [p for p in self._checkpoint_folders() if manifest.checkpoint_step(p) <= onset.step]
+        if recover is None or len(self.meta.recoveries) >= self._max_recoveries or not good:
+            self._fail_if_diverged()
+        for folder in self._checkpoint_folders():
+            if folder not in good:
+                checkpoint.discard(folder)
+        weights, state = checkpoint.load(good[-1])
+        recovery = Recovery(onset_step=onset.step, from_step=state["step"], reason=onset.reason)
+        recoveries = [*self.meta.recoveries, recovery]
+        self._load(weights, state)
+        self._tape.begin_attempt(len(recoveries))
+        self._note(recoveries=recoveries)
+        self._write_meta()
+        if recover is not None:
+            recover()
+
+    def _fail_if_diverged(self) -> None:
+        onset = self._tape.onset
+        if onset is not None:
+            raise TrainingFailed(
+                f"diverged at step {onset.step}: {onset.reason}",
+                where=self.path,
+                rule=f"{len(self.meta.recoveries)} of {self._max_recoveries} recoveries used",
+                fix="lower train.lr, or read the trace around that step",
+            )
+
+    def _stop_if_asked(self) -> None:
+        self._steps_taken += 1
+        if self._segment and self._steps_taken == self._segment.steps:
+            self.checkpoint()
+            raise SystemExit(0)
+        if ranks.any_rank(self._signals.received != 0, often=self.step % 64 == 0):
+            self.checkpoint()
+            raise SystemExit(EXIT_PREEMPTED if self._signals.terminated else 130)
+
+    def _describe(self) -> RunMeta:
+        commit, dirty = provenance.git_state(Path.cwd())
+        return RunMeta(
+            schema_version=schema.SCHEMA_VERSION,
+            id=uuid.uuid4().hex[:12],
+            status="running",
+            command=list(sys.orig_argv),
+            workdir=os.getcwd(),
+            seed=self.seed,
+            params=self._params,
+            params_digest=config.digest(self._params),
+            git_commit=commit,
+            git_dirty=dirty,
+            code={},
+            code_digest="",
+            data=provenance.data_digests(self._data),
+            fingerprint=fingerprint.capture(self._threads),
+            probe_every=self._every["probe"],
+            checkpoint_every=self._every["checkpoint"],
+            started=_now(),
+        )
+
+    def _start(self) -> None:
+        if self.rank == 0:
+            files.clear_record(self.path)
+            self._write_meta()
+        ranks.barrier()
+        self._tape.open(self._every["probe"])
+        self._writer = checkpoint.CheckpointWriter(self._folder, self._keep)
+        self.checkpoint()
+
+    def _resume(self) -> bool:
+        """Take up an unfinished record; false where there is none."""
+        path = self.path / schema.META
+        if not path.exists():
+            return self._segment is not None and self._take_up(None)
+        before = schema.parse_meta(path.read_text(encoding="utf-8"), self.path)
+        if before.status not in ("running", "preempted"):
+            return False
+        _refuse_other(before, self.meta, self.path)
+        return self._take_up(before)
+
+    def _take_up(self, before: RunMeta | None) -> bool:
+        if self.rank == 0:
+            files.clear_scratch(self._folder)
+        warnings: list[str] = []
+        while (folder := checkpoint.newest_good(self._folder, warnings.append)) is not None:
+            weights, state = checkpoint.load(folder)
+            try:
+                if self.rank == 0 and before is not None:
+                    self._tape.cut(state["tape"])
+            except RecordError as error:
+                warnings.append(f"{error}; falling back to the checkpoint before")
+                checkpoint.discard(folder)
+                continue
+            break
+        for warning in warnings:
+            say(f"warning: {warning}")
+        if folder is None:
+            return False
+        ranks.barrier()
+        self._tape.open(self._every["probe"])
+        self._writer = checkpoint.CheckpointWriter(self._folder, self._keep)
+        if before is not None:
+            changes = fingerprint.differences(before.fingerprint, self.meta.fingerprint)
+            resume = Resume(at=_now(), from_step=state["step"], stack_changes=changes)
+            self.meta = before.model_copy(
+                update={
+                    "status": "running",
+                    "reason": "",
+                    "resumes": [*before.resumes, resume],
+                    "warnings": [*before.warnings, *warnings],
+                    "recoveries": [Recovery(**r) for r in state["recoveries"]],
+                }
+            )
+        self._load(weights, state)
+        self._write_meta()
+        return True
+
+    def _load(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        self._model.load_state_dict(weights)
+        self._optimizer.load_state_dict(state["optimizer"])
+        for name, part in self._stateful.items():
+            part.load_state_dict(state["stateful"][name])
+        determinism.set_rng_state(state["generators"][self.rank])
+        self._optimizer.zero_grad(set_to_none=True)
+        self._tape.load_state_dict(state["tape"])
+        self.step, self._best, self._new_best = state["step"], state["best"], False
+        self._note(best_step=state["best_step"], best_metric=self.meta.best_metric if self._best else "")
+
+    def _close(self, error: BaseException | None) -> None:
+        status, reason = "finished", ""
+        if isinstance(error, SystemExit | KeyboardInterrupt | RecordError | OSError | MemoryError):
+            status = "replayed" if self._segment and isinstance(error, SystemExit) else "preempted"
+            reason = f"stopped at step {self.step}" if isinstance(error, SystemExit) else str(error)
+        elif error is not None or not self._finished:
+            status = "failed"
+            reason = str(error) if isinstance(error, SwitchbackError) else repr(error)
+        try:
+            if hasattr(self, "_writer"):
+                self._writer.wait()
+            if status != "finished":
+                self._tape.flush()
+        except SwitchbackError:
+            if error is None:
+                raise  # otherwise the first error says more
+        self._tape.close(finished=status == "finished")
+        self._note(status=status, reason=reason, steps=self.step, ended=_now())
+        self._write_meta(quiet=error is not None)
+
+    def _note(self, **values: Any) -> None:
+        self.meta = self.meta.model_copy(update=values)
+
+    def _write_meta(self, *, quiet: bool = False) -> None:
+        if self.rank != 0:
+            return
+        self._note(steps=self.step, train_seconds=round(self._tape.seconds, 3))
+        try:
+            files.write_atomic(self.path / schema.META, self.meta.text())
+        except RecordError:
+            if not quiet:
+                raise
+
+    @property
+    def _folder(self) -> Path:
+        return self.path / schema.CHECKPOINTS
+
+    def _checkpoint_folders(self) -> list[Path]:
+        return manifest.list_checkpoints(self._folder)
+
+    def _checkpoint_steps(self) -> list[int]:
+        self._writer.wait()
+        return [manifest.checkpoint_step(p) for p in self._checkpoint_folders()]
+
+
+def _refuse_other(before: RunMeta, now: RunMeta, where: Path) -> None:
+    """Refuse to continue an unfinished record under other conditions; name what changed."""
+    fix = "restore it to resume, or delete the record to start again"
+    old, new = config.leaves(before.params), config.leaves(now.params)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            what = f"unfinished record was made with {key}={old.get(key)!r}, now {new.get(key)!r}"
+            raise RecordMismatch(what, where=where, rule="a run resumes only under its own params", fix=fix)
+    if before.seed != now.seed:
+        raise RecordMismatch(f"unfinished record has seed {before.seed}, now {now.seed}", where=where, fix=fix)
+    for kind, was, is_ in (("data", before.data, now.data), ("code", before.code, now.code)):
+        changed = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
+        if changed:
+            raise RecordMismatch(f"{kind} changed since the unfinished record: {changed[0]}", where=where, fix=fix)
+    if before.layers != now.layers:
+        raise RecordMismatch("the network's layers changed since the unfinished record", where=where, fix=fix)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

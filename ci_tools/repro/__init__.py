@@ -1,0 +1,1 @@
+"""Exact repetition: seeds, fingerprint, checkpoints, first divergence, replay."""

@@ -1,0 +1,109 @@
+"""Checkpoint manifests: a SHA-256 per file and per tensor. Reads without torch."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from ci_tools.errors import CheckpointError
+
+MANIFEST = "manifest.json"
+PREFIX = "step-"
+
+
+def checkpoint_name(step: int) -> str:
+    """Law: checkpoint_step(Path(checkpoint_name(n))) == n."""
+    return f"{PREFIX}{step:08d}"
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Completed optimizer steps that a checkpoint folder's name states."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
+def list_checkpoints(root: Path) -> list[Path]:
+    """Complete checkpoint folders under `root`, oldest first; unfinished ones carry another name."""
+    found = [p for p in root.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit() and p.is_dir()]
+    return sorted(found, key=checkpoint_step)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bytes_digest(data: bytes | memoryview) -> str:
+    """SHA-256 (hex) of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check every file, then every tensor, against the manifest; returns the manifest.
+
+    Raises:
+        CheckpointError: names the first file or tensor that is missing or differs.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files, tensors = manifest["files"], manifest["tensors"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError("manifest is missing or unreadable", where=folder) from None
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{name} is missing", where=folder)
+        if file_digest(path) != expected:
+            changed = _changed_tensor(path, tensors.get(name, {}))
+            raise CheckpointError(
+                f"{changed or name} does not match its manifest",
+                where=folder,
+                rule="a checkpoint is used only when every SHA-256 agrees",
+            )
+    return manifest
+
+
+def tensor_digests(path: Path) -> dict[str, str]:
+    """SHA-256 of each tensor's raw bytes in one safetensors file, read without torch."""
+    header_size = int.from_bytes(path.open("rb").read(8), "little")
+    data = memoryview(path.read_bytes())
+    header = json.loads(bytes(data[8 : 8 + header_size]))
+    start = 8 + header_size
+    return {
+        name: bytes_digest(data[start + info["data_offsets"][0] : start + info["data_offsets"][1]])
+        for name, info in header.items()
+        if name != "__metadata__"
+    }
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """NumPy arrays by name from a safetensors file.
+
+    Raises:
+        CheckpointError: the file is not readable as safetensors.
+    """
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"not a readable safetensors file ({error})", where=path) from None
+
+
+def fsync_file(path: Path) -> None:
+    """Push one file or folder entry to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _changed_tensor(path: Path, expected: dict[str, str]) -> str:
+    try:
+        found = tensor_digests(path)
+    except (OSError, ValueError, KeyError):
+        return ""
+    return next((f"tensor {name} in {path.name}" for name in expected if found.get(name) != expected[name]), "")
