@@ -1,0 +1,240 @@
+"""The `switchback` command. Every command imports what it needs inside itself, so that `--help` stays instant."""
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+
+from ci_tools import __version__
+from ci_tools.console import QUIET, say, stdout_to_stderr
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+
+app = typer.Typer(
+    name="switchback",
+    help="Model CI: reproduce a training run, compare it, release it by evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+schemas = typer.Typer(help="Print a configuration file's JSON Schema.", no_args_is_help=True)
+app.add_typer(schemas, name="schema")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first, e.g. train.steps=100. Repeatable."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run every stage from scratch, whatever the cache holds.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"switchback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def run(settings: Settings = None, force: Force = False, as_json: AsJson = False) -> None:
+    """Bring the pipeline up to date, then summarise it."""
+    with _stages(settings, as_json):
+        from ci_tools.pipeline import reproduce
+
+        walk = reproduce(force=force)
+    from ci_tools.report.terminal import show, summarize
+
+    summary = summarize()
+    if as_json:
+        _print_json({"pipeline": walk.to_json()} | summary.to_json())
+    else:
+        show(summary)
+        typer.echo(f"\n{walk}")
+
+
+@app.command()
+def reproduce(
+    targets: Annotated[list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")] = None,
+    settings: Settings = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the pipeline up to date.
+
+    Says of each stage: cached, restored or ran, why, and how long it took.
+    """
+    with _stages(settings, as_json):
+        from ci_tools.pipeline import reproduce
+
+        walk = reproduce(targets or [], force)
+    if as_json:
+        _print_json(walk.to_json())
+    else:
+        typer.echo(str(walk))
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A run record: path, REV:path, or a git revision.")],
+    b: Annotated[str, typer.Argument(help="The other one.")],
+    as_json: AsJson = False,
+) -> None:
+    """Find the first divergence of two run records. Exit 0: identical, 1: different."""
+    from ci_tools.repro.compare import compare
+
+    with TemporaryDirectory(prefix="switchback-") as folder:
+        comparison = compare(_record(a, Path(folder, "a")), _record(b, Path(folder, "b")))
+        _verdict(comparison, comparison.identical, as_json)
+
+
+@app.command()
+def replay(
+    record: Annotated[str, typer.Argument(metavar="RUN", help="A run record: path, REV:path, or a git revision.")],
+    segments: Annotated[int, typer.Option(min=1, help="Checkpoint-to-checkpoint segments to re-execute.")] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of segments.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Re-execute random segments of a run.
+
+    Compares them with the record bit by bit. Exit 0: confirmed, 1: not.
+    """
+    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+        from ci_tools.repro.replay import replay
+
+        result = replay(_record(record, Path(folder)), segments, seed, say)
+    _verdict(result, result.ok, as_json)
+
+
+@app.command(hidden=True)
+def fingerprint(
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads that training will use.")],
+    table: Annotated[str, typer.Option("--input", help="File that the data stage reads, if any.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("fingerprint"),
+) -> None:
+    """Write down the machine and the input file, for the stages that depend on them."""
+    from ci_tools.experiment import write_fingerprint
+
+    write_fingerprint(threads, table, out)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what this machine has and lacks, with the fix for each."""
+    from ci_tools.doctor import examine
+
+    findings = examine()
+    if as_json:
+        _print_json({"findings": [finding.to_json() for finding in findings]})
+    else:
+        typer.echo("\n".join(map(str, findings)))
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(DependencyUnavailable.exit_code)
+
+
+@schemas.command()
+def params() -> None:
+    """The schema of params.yaml, as this repository defines it."""
+    from ci_tools.experiment import schema
+
+    known = schema()
+    if known is None:
+        fix = 'add `params = "module:Class"` under [tool.switchback]'
+        raise ConfigError("names no schema of params.yaml", where="pyproject.toml", fix=fix)
+    _print_json(known.model_json_schema())
+
+
+@schemas.callback()
+def _schemas() -> None: ...
+
+
+def main() -> None:
+    """Run the command line; a failure is one line on stderr and, with `--json`, one object on stdout."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code == 130:
+            say("interrupted; run the same command again to go on from here")
+        raise
+    except SwitchbackError as error:
+        _fail(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "ci_tools").partition(".")[0] in ("ci_tools", "model"):
+            raise
+        _fail(DependencyUnavailable(f"package {error.name} is not installed", fix="pip install 'switchback-ci[train]'"))
+    except OSError as error:
+        if error.errno in (None, errno.EPIPE):
+            raise
+        _fail(SwitchbackError(error.strerror or str(error), where=error.filename or "system", fix=_remedy(error)))
+
+
+def _fail(error: SwitchbackError) -> None:
+    sys.stderr.write(f"error: {error}\n")
+    if "--json" in sys.argv:
+        _print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})
+    sys.exit(error.exit_code)
+
+
+def _remedy(error: OSError) -> str:
+    remedies = {
+        errno.ENOSPC: "free some disk space, then run the same command again",
+        errno.EROFS: "run where the disk is writable",
+        errno.EACCES: "make it accessible to this user",
+    }
+    return remedies.get(error.errno or 0, "")
+
+
+@contextmanager
+def _stages(settings: list[str] | None, as_json: bool) -> Iterator[None]:
+    """Apply `--set`, then keep stdout clean for JSON while stages run."""
+    if settings:
+        from ci_tools.experiment import change
+
+        for line in change(settings):
+            say(f"params.yaml: {line}")
+    with _machine_output(as_json):
+        yield
+
+
+@contextmanager
+def _machine_output(as_json: bool) -> Iterator[None]:
+    if as_json:
+        os.environ[QUIET] = "1"
+    with stdout_to_stderr() if as_json else nullcontext():
+        yield
+
+
+def _record(name: str, folder: Path) -> Path:
+    """A path needs no DVC; anything else is looked up in git."""
+    if Path(name).exists():
+        return Path(name)
+    from ci_tools.revisions import resolve
+
+    folder.mkdir(exist_ok=True)
+    return resolve(name, folder)
+
+
+def _verdict(result: Any, passed: bool, as_json: bool) -> None:
+    if as_json:
+        _print_json(result.to_json())
+    else:
+        typer.echo(result.render())
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    typer.echo(json.dumps(values, indent=2, default=str))

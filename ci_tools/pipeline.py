@@ -1,0 +1,270 @@
+"""Walk the stages of dvc.yaml in order and say of each: cached, restored or ran, why, and how long it took.
+
+DVC decides what is out of date and keeps the cache; this module adds the words, one clear error, and two rules for
+outputs declared `persist`, which DVC neither removes nor restores:
+
+- an output that equals what dvc.lock recorded is finished: it is removed before its stage runs on other inputs;
+- an output that differs is work in progress, left by an interruption: it stays, and the stage resumes it.
+"""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from dvc.dependency.param import ParamsDependency
+from dvc.exceptions import DvcException, NotDvcRepoError, ReproductionError
+from dvc.lock import LockError
+from dvc.repo import Repo, lock_repo
+from dvc.repo.reproduce import get_active_graph, plan_repro
+from dvc.scm import SCMError
+from dvc.stage.cache import RunCacheNotFoundError
+from dvc.stage.exceptions import StageCmdFailedError
+from dvc_data.hashfile.hash_info import HashInfo
+
+from ci_tools.console import say
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.experiment import check, shown
+
+Outcome = Literal["ran", "checked", "restored", "cached"]
+PREEMPTED = 75
+_OURS = {1, 2, 3, 4, PREEMPTED}
+_INTERRUPTED = {130, -signal.SIGINT}
+_TERMINATED = {143, -signal.SIGTERM}
+_SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened to one stage. `checked`: it runs every time, because only running tells whether it changed."""
+
+    stage: str
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What happened to all stages, in order."""
+
+    steps: tuple[Step, ...]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        outcomes = [step.outcome for step in self.steps]
+        counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
+        return f"pipeline: {counts or 'no stages'} in {self.seconds:.1f} s"
+
+
+def open_repository() -> Repo:
+    """The DVC repository of the working directory.
+
+    Raises:
+        DependencyUnavailable: git is not installed.
+        ConfigError: this is not the root of a git repository with DVC set up.
+    """
+    if shutil.which("git") is None:
+        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH")
+    # DVC speaks through us: what it has to say comes back as an exception.
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    here = Path.cwd()
+    try:
+        repo = Repo(str(here))
+    except SCMError:
+        raise ConfigError("not a git repository", where=here, fix="run `git init`, or change to a clone") from None
+    except NotDvcRepoError:
+        where = "run `git init` and `dvc init`" if not (here / ".git").exists() else "run `dvc init`"
+        raise ConfigError("not the root of a DVC repository", where=here, fix=f"{where} here") from None
+    if Path(repo.root_dir).resolve() != here.resolve():
+        raise ConfigError("not the root of the repository", where=here, fix=f"run it in {repo.root_dir}")
+    return repo
+
+
+def reproduce(targets: Sequence[str] = (), force: bool = False) -> Walk:
+    """Bring the pipeline, or `targets` with all they depend on, up to date.
+
+    Args:
+        targets: stage names; a matrix name stands for all of its stages.
+        force: run every stage from scratch, whatever the cache holds.
+
+    Raises:
+        ConfigError: params.yaml or dvc.yaml breaks a rule, or a target does not exist.
+        DependencyUnavailable: git is missing, or another process holds DVC's lock.
+        SwitchbackError: a stage failed; `exit_code` is its own where that is one of ours, else 1.
+        KeyboardInterrupt: Ctrl-C; finished stages and checkpoints stay.
+    """
+    check()
+    if not Path("dvc.yaml").is_file():
+        raise ConfigError("no such file", where="dvc.yaml", fix="run from the repository root, or declare the stages")
+    started = time.perf_counter()
+    with _clear_errors(), _stages_use_this_python(), _termination_reaches_the_stage():
+        repo = open_repository()
+        with lock_repo(repo):
+            steps = tuple(_bring_up_to_date(repo, name, force) for name in _plan(repo, targets))
+    return Walk(steps, time.perf_counter() - started)
+
+
+def _plan(repo: Repo, targets: Sequence[str]) -> list[str]:
+    stages = [stage for target in targets or ["dvc.yaml"] for stage in repo.stage.collect(target)]
+    return [stage.addressing for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
+
+
+def _bring_up_to_date(repo: Repo, name: str, force: bool) -> Step:
+    started = time.perf_counter()
+
+    def done(outcome: Outcome, reasons: tuple[str, ...] = ()) -> Step:
+        step = Step(name, outcome, reasons, time.perf_counter() - started)
+        say(f"{name}: {outcome}" + (f" in {step.seconds:.1f} s" if outcome != "cached" else ""))
+        return step
+
+    (stage,) = repo.stage.collect(name)
+    changes = stage.status().get(name, [])
+    if not (changes or force):
+        return done("cached")
+    reasons = ("forced",) if force else _reasons(stage, changes)
+    if not stage.always_changed:
+        say(f"{name}: {_brief(reasons)}")
+    if not force and all("changed outs" in change for change in changes) and stage.outs_cached():
+        stage.checkout(force=True)
+        return done("restored", reasons)
+    _remove_finished(stage, force)
+    restored = not force and _in_run_cache(stage)
+    try:
+        repo.reproduce(name, single_item=True, force=force)
+    except ReproductionError as error:
+        raise _explain(name, error) from error
+    return done("restored" if restored else "checked" if stage.always_changed else "ran", reasons)
+
+
+def _brief(reasons: tuple[str, ...], at_most: int = 3) -> str:
+    more = len(reasons) - at_most
+    return ", ".join(reasons[:at_most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _reasons(stage: Any, changes: Sequence[str | Mapping[str, Mapping[str, str]]]) -> tuple[str, ...]:
+    """Why DVC holds the stage to be out of date, parameters with their old and new value."""
+    if stage.outs and not any(out.hash_info for out in stage.outs):
+        return ("first run",)
+    reasons = []
+    params = {str(dep): dep for dep in stage.deps if isinstance(dep, ParamsDependency)}
+    words = {"modified": "changed", "deleted": "missing"}
+    for change in changes:
+        if isinstance(change, str):
+            reasons.append({"always changed": "checked every time"}.get(change, change))
+            continue
+        for path, state in next(iter(change.values())).items():
+            if path in params:
+                reasons += _differences(params[path].hash_info.value or {}, params[path].read_params())
+            else:
+                reasons.append(f"{path} {words.get(state, state)}")
+    return tuple(reasons)
+
+
+def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+    """`key old → new` for each leaf of two parameter trees that differs."""
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return [f"{key} {shown(old)} → {shown(new)}"] if old != new else []
+    return [
+        line
+        for part in dict.fromkeys([*old, *new])
+        for line in _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
+    ]
+
+
+def _remove_finished(stage: Any, force: bool) -> None:
+    for out in stage.outs:
+        if out.persist and (force or (out.hash_info and not out.workspace_status())):
+            out.remove()
+
+
+def _in_run_cache(stage: Any) -> bool:
+    """Whether DVC will take the outputs from an earlier run on these very inputs; leaves `stage` unusable."""
+    try:
+        stage.save_deps()
+        for out in stage.outs:
+            out.hash_info = HashInfo()
+        stage.repo.stage_cache.restore(stage, dry=True)
+    except (RunCacheNotFoundError, DvcException):
+        return False
+    return True
+
+
+def _explain(name: str, error: ReproductionError) -> SwitchbackError | KeyboardInterrupt:
+    cause = error.__cause__
+    if not isinstance(cause, StageCmdFailedError):
+        return _as_ours(cause if isinstance(cause, DvcException) else error, where=f"dvc.yaml stage {name}")
+    found = re.search(r"exited with (-?\d+)$", str(cause))
+    code = int(found[1]) if found else 1
+    if code in _INTERRUPTED:
+        return KeyboardInterrupt()
+    if code in _TERMINATED | {PREEMPTED}:
+        failure = SwitchbackError("the stage was told to stop", where=name, fix="run the same command again to resume")
+        code = PREEMPTED
+    else:
+        failure = SwitchbackError(f"the stage failed with exit code {code}", where=name, fix="see its message above")
+    failure.exit_code = code if code in _OURS else 1
+    return failure
+
+
+def _as_ours(error: Exception, where: str) -> SwitchbackError:
+    text = " ".join(str(error).split())
+    if isinstance(error, LockError):
+        fix = "wait until it has ended, then run the same command again"
+        return DependencyUnavailable(f"another DVC or switchback process works here ({text})", where=where, fix=fix)
+    return ConfigError(text, where=where)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    try:
+        yield
+    except DvcException as error:
+        raise _as_ours(error, where="dvc.yaml") from error
+
+
+@contextmanager
+def _stages_use_this_python() -> Iterator[None]:
+    """`python` and `switchback` in a stage are the ones that run now, and their output is not held back."""
+    before = dict(os.environ)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before.get("PATH", os.defpath)])
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _termination_reaches_the_stage() -> Iterator[None]:
+    """Pass SIGTERM on to the running stage, which saves its state and ends; DVC's wait then ends by itself."""
+
+    def forward(signum: int, _: object) -> None:
+        children = psutil.Process().children()
+        if not children:
+            raise SystemExit(128 + signum)
+        for child in children:
+            # A shell would die and leave the stage behind.
+            for process in (child.children() if child.name() in _SHELLS else []) or [child]:
+                with suppress(psutil.Error):
+                    process.send_signal(signum)
+
+    before = signal.signal(signal.SIGTERM, forward)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

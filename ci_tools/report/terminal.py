@@ -1,0 +1,203 @@
+"""The summary that `switchback run` ends with. Shows what exists; an adopted pipeline need not have every part."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from ci_tools.console import on_terminal
+
+BARS = "▁▂▃▄▅▆▇█"
+_PREFERRED = ("average_precision", "roc_auc", "log_loss")
+_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run record, as far as it is readable."""
+
+    path: Path
+    status: str
+    curves: Mapping[str, Sequence[float]]
+    """Name (`loss`, then a validation metric) to values in step order."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a pipeline left behind."""
+
+    metrics: Mapping[str, Any]
+    """evaluation/metrics.json, or empty."""
+    parity: Mapping[str, Any]
+    """export/parity.json, or empty."""
+    runs: Sequence[Run]
+    files: Sequence[Path]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`; curves stay in the records."""
+        return {
+            "metrics": dict(self.metrics),
+            "parity": dict(self.parity),
+            "runs": [{"path": str(run.path), "status": run.status} for run in self.runs],
+            "files": [str(path) for path in self.files],
+        }
+
+
+def summarize(root: Path = Path()) -> Summary:
+    """Collect what stands under `root`; missing and unreadable parts are left out."""
+    metrics, parity = root / "evaluation/metrics.json", root / "export/parity.json"
+    folders = sorted((path.parent for path in (root / "runs").glob("*/run.json")), key=_natural)
+    files = [root / "runs", metrics, root / "evaluation/slices.json", root / "export/model.onnx", parity]
+    return Summary(
+        metrics=_object(metrics),
+        parity=_object(parity),
+        runs=[_run(folder) for folder in folders],
+        files=[path for path in files if path.exists()],
+    )
+
+
+def show(summary: Summary) -> None:
+    """Print to stdout: tables on a terminal, plain lines elsewhere."""
+    if on_terminal() and sys.stdout.isatty():
+        _show_rich(summary)
+    else:
+        sys.stdout.write("\n".join(plain(summary)) + "\n")
+
+
+def plain(summary: Summary) -> list[str]:
+    """The summary as lines of text."""
+    lines = []
+    columns, rows = metric_table(summary.metrics)
+    if rows:
+        widths = [max(len(cell) for cell in column) for column in zip(columns, *rows, strict=True)]
+        for row in (columns, *rows):
+            first, *others = (
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  ".join([first, *others]).rstrip())
+    if summary.parity:
+        lines += ["", parity_line(summary.parity)]
+    if summary.runs:
+        lines += ["", *run_lines(summary.runs)]
+    if summary.files:
+        lines += ["", *(f"wrote {path}" for path in summary.files)]
+    return lines or ["the pipeline left nothing that a summary could show"]
+
+
+def metric_table(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows: one row per metric of the release, one column per model that has numbers."""
+    release, seeds = metrics.get("release"), metrics.get("seeds", {})
+    if not isinstance(release, Mapping):
+        return [], []
+    others = [name for name in metrics if name not in ("release", "seeds") and isinstance(metrics[name], Mapping)]
+    head = ["metric", "release", "mean ± sd", *(name.replace("_", " ") for name in others)]
+    rows = []
+    for metric in release:
+        spread = seeds.get(metric, {})
+        seed_cell = f"{spread['mean']:.4f} ± {spread['sd']:.4f}" if {"mean", "sd"} <= spread.keys() else ""
+        cells = [_number(release[metric]), seed_cell, *(_number(metrics[name].get(metric)) for name in others)]
+        rows.append([metric.replace("_", " "), *cells])
+    return head, rows
+
+
+def parity_line(parity: Mapping[str, Any]) -> str:
+    """ONNX Runtime against the trained network, in one line."""
+    words = {"score": "largest score difference", "flips": "flipped decisions", "nonfinite": "non-finite outputs"}
+    parts = [f"{words[key]} {parity[key]:.3g}" for key in words if key in parity]
+    if "tolerance" in parity:
+        parts.append(f"tolerance {parity['tolerance']:.3g}")
+    return f"ONNX parity: {', '.join(parts)}"
+
+
+def run_lines(runs: Sequence[Run]) -> list[str]:
+    """Status and curves of each run."""
+    lines = []
+    for run in runs:
+        lines.append(f"{run.path.name}: {run.status}")
+        for name, values in run.curves.items():
+            lines.append(f"  {name:<20} {sparkline(values):<{_WIDTH}}  {_number(values[0])} → {_number(values[-1])}")
+    return lines
+
+
+def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
+    """Values as bars, averaged into at most `width` of them; non-finite values show as `!`.
+
+    Law: the lowest finite bar is ▁ and the highest █; a constant curve is all ▁.
+    """
+    count = min(width, len(values))
+    edges = [i * len(values) // count for i in range(count + 1)] if count else []
+    means = [math.fsum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    finite = [mean for mean in means if math.isfinite(mean)]
+    low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    step = (high - low) / (len(BARS) - 1) or 1.0
+    return "".join(BARS[round((mean - low) / step)] if math.isfinite(mean) else "!" for mean in means)
+
+
+def _show_rich(summary: Summary) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    columns, rows = metric_table(summary.metrics)
+    if rows:
+        table = Table(title="test split")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i == 0 else "right", style="bold" if i == 1 else None)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for line in plain(Summary({}, summary.parity, summary.runs, summary.files)):
+        console.print(line, markup=False, highlight=False)
+
+
+def _run(folder: Path) -> Run:
+    curves = {}
+    loss = [_float(row.get("loss")) for row in _rows(folder / "curves.csv")]
+    if loss:
+        curves["loss"] = loss
+    evaluated: dict[str, list[float]] = {}
+    for row in _rows(folder / "evals.csv"):
+        if str(row.get("split", "")).startswith("val"):
+            evaluated.setdefault(str(row.get("metric")), []).append(_float(row.get("value")))
+    chosen = next((name for name in (*_PREFERRED, *evaluated) if name in evaluated), None)
+    if chosen:
+        curves[chosen.replace("_", " ")] = evaluated[chosen]
+    return Run(folder, str(_object(folder / "run.json").get("status", "unreadable")), curves)
+
+
+def _rows(path: Path) -> Iterable[Mapping[str, str | None]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _number(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else ""
+
+
+def _natural(path: Path) -> tuple[int, str]:
+    """seed-2 before seed-10."""
+    return len(path.name), path.name

@@ -1,0 +1,58 @@
+"""Find the run record that a person names: a path, `REV:path`, or a git revision."""
+
+import subprocess
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.scm import SCMError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ci_tools.errors import RecordError
+from ci_tools.pipeline import open_repository
+
+
+def resolve(name: str, folder: Path) -> Path:
+    """A record folder on disk; one of another revision is fetched from DVC's cache or remote into `folder`.
+
+    A bare revision stands for its release record, `runs/seed-N` with N the first of its seeds.
+
+    Raises:
+        RecordError: no such path or revision, or the revision's record is in neither cache nor remote.
+    """
+    if Path(name).exists():
+        return Path(name)
+    revision, _, path = name.partition(":")
+    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if not commit:
+        raise RecordError("neither a path nor a git revision", where=name, fix="name a record folder or REV:path")
+    path = path or f"runs/seed-{_release_seed(commit, name)}"
+    open_repository().close()
+    target = folder / path.strip("/").replace("/", "-")
+    try:
+        Repo.get(".", path, out=str(target), rev=commit)
+    except (DvcException, SCMError, FileNotFoundError) as error:
+        raise RecordError(
+            f"cannot be fetched ({' '.join(str(error).split())})",
+            where=f"{revision}:{path}",
+            rule="the record must be in DVC's cache or remote, and dvc.lock committed",
+            fix="run `dvc pull` there, or `dvc push` where it was made",
+        ) from error
+    return target
+
+
+def _release_seed(commit: str, name: str) -> int:
+    try:
+        params = YAML(typ="safe", pure=True).load(_git("show", f"{commit}:params.yaml"))
+        return int(params["seeds"][0])
+    except (YAMLError, TypeError, KeyError, IndexError, ValueError):
+        raise RecordError("its params.yaml names no seeds", where=name, fix="name the record as REV:path") from None
+
+
+def _git(*arguments: str) -> str:
+    """What git prints, or nothing where it fails."""
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
