@@ -124,13 +124,13 @@ def load_split(folder: str | Path, name: str) -> Split:
     load_schema(folder)
     path = Path(folder) / f"{name}.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = {field: arrays[field] for field in Split._fields if field != "time"}
             return Split(**columns, time=arrays.get("time"))
     except FileNotFoundError:
         rule = f"splits are {', '.join(NAMES)}"
         raise DataError(f"there is no {name} split", where=path, rule=rule, fix=_AGAIN) from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"damaged ({error})", where=path, fix=_AGAIN) from None
 
 

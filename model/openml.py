@@ -1,21 +1,19 @@
 """Data sets of openml.org over its REST API: a search, a description, one file; then the cache answers."""
 
 import hashlib
+import http.client
 import json
 import re
-import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import pyarrow.parquet
-
 from ci_tools.errors import DataError, DependencyUnavailable
 from model.frame import Frame
 from model.params import OpenML, Table
-from model.table import frame_of, parse_csv
+from model.table import frame_of, parse_csv, parse_parquet
 
 CACHE = Path(".switchback/openml")
 _ATTRIBUTE = re.compile(r"""@attribute\s+('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\S+)\s+(.+)""", re.IGNORECASE)
@@ -39,7 +37,7 @@ def read_openml(params: OpenML, cache: Path = CACHE) -> Frame:
     exclude = {name for entry in dropped if entry for name in (entry if isinstance(entry, list) else entry.split(","))}
     path = folder / _file_name(description)
     if path.suffix == ".parquet":
-        table, kinds = pyarrow.parquet.read_table(path), dict[str, str]()
+        table, kinds = parse_parquet(path), dict[str, str]()
     else:
         table, kinds = _parse_arff(path)
     roles = Table(
@@ -55,34 +53,33 @@ def read_openml(params: OpenML, cache: Path = CACHE) -> Frame:
 
 def _fetch(params: OpenML, folder: Path) -> None:
     api = f"{params.server.rstrip('/')}/api/v1/json/data"
-    listing = _get_json(
-        f"{api}/list/data_name/{quote(params.name, safe='')}/data_version/{params.version}/limit/2", params
-    )
-    found = listing["data"]["dataset"] if listing else []
-    if not found:
-        raise DataError(
-            f"no data set {params.name!r} version {params.version}",
-            where=params.server,
-            fix="correct data.openml.name and version",
-        )
-    answer = _get_json(f"{api}/{found[0]['did']}", params)
-    description: dict[str, Any] = answer["data_set_description"] if answer else {}
-    folder.mkdir(parents=True, exist_ok=True)
-    name = _file_name(description)
-    url = description["parquet_url"] if name.endswith(".parquet") else description["url"]
-    partial = folder / f"{name}.tmp"
-    with _open(url, params) as response, partial.open("wb") as file:
-        shutil.copyfileobj(response, file)
-    with partial.open("rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    expected = description.get("md5_checksum")
+    search = f"{api}/list/data_name/{quote(params.name, safe='')}/data_version/{params.version}/limit/2"
+    try:
+        listing = _get(search, params)
+        if listing is None:
+            raise DataError(
+                f"no data set {params.name!r} version {params.version}",
+                where=params.server,
+                fix="correct data.openml.name and data.openml.version",
+            )
+        number = json.loads(listing)["data"]["dataset"][0]["did"]
+        description = json.loads(_get(f"{api}/{number}", params) or b"")["data_set_description"]
+        name = _file_name(description)
+        url = description["parquet_url" if name.endswith(".parquet") else "url"]
+    except (ValueError, LookupError, TypeError):
+        raise _unavailable("answers with something else than its JSON", params.server) from None
+    content = _get(url, params) or b""
+    md5, expected = hashlib.md5(content, usedforsecurity=False).hexdigest(), description.get("md5_checksum")
     if name.endswith(".arff") and expected and md5 != expected:
-        partial.unlink()
         raise DataError(f"the file has MD5 {md5}, not {expected}", where=url, fix="try again; the download was damaged")
-    partial.replace(folder / name)
-    partial = folder / "description.json.tmp"
-    partial.write_text(json.dumps(description), encoding="utf-8")
-    partial.replace(folder / "description.json")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for target, data in ((folder / name, content), (folder / "description.json", json.dumps(description).encode())):
+            partial = target.with_name(f"{target.name}.tmp")
+            partial.write_bytes(data)
+            partial.replace(target)
+    except OSError as error:
+        raise DataError(f"cannot be written ({error.strerror})", where=folder, fix="free space there") from None
 
 
 def _file_name(description: dict[str, Any]) -> str:
@@ -91,47 +88,44 @@ def _file_name(description: dict[str, Any]) -> str:
         return "data.arff"
     if description.get("parquet_url"):
         return "data.parquet"
-    raise DataError(f"format {description.get('format')!r} is not supported", where="openml", fix="export it as CSV")
-
-
-def _open(url: str, params: OpenML) -> Any:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise DataError(f"{url!r} is not a web address", where="data.openml.server", fix="begin it with https://")
-    try:
-        return urllib.request.urlopen(url, timeout=params.timeout_seconds)  # noqa: S310 - scheme checked above
-    except urllib.error.HTTPError:
-        raise
-    except OSError as error:
-        raise _unreachable(url, getattr(error, "reason", error)) from None
-
-
-def _unreachable(url: str, reason: object) -> DependencyUnavailable:
-    return DependencyUnavailable(
-        f"OpenML does not answer ({reason})",
-        where=url,
-        fix="check the network and data.openml.server, or set data.source to `simulated` or `table`",
+    raise DataError(
+        f"format {description.get('format')!r} is not supported",
+        where=f"openml {description.get('name')}",
+        rule="a data set is dense ARFF or Parquet",
+        fix="download it, convert it to CSV, and set data.source to `table`",
     )
 
 
-def _get_json(url: str, params: OpenML) -> dict[str, Any] | None:
-    """The answer; None for status 412, OpenML's way to say that nothing was found."""
+def _get(url: str, params: OpenML) -> bytes | None:
+    """The answer's body; None for status 412, OpenML's way to say that nothing was found."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DataError(f"{url!r} is not a web address", where="data.openml.server", fix="begin it with https://")
     try:
-        with _open(url, params) as response:
-            return json.load(response)  # type: ignore[no-any-return]
+        with urllib.request.urlopen(url, timeout=params.timeout_seconds) as response:  # noqa: S310 - checked above
+            body: bytes = response.read()
+            return body
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 412:
             return None
-        raise _unreachable(url, f"status {error.code}") from None
-    except ValueError:
-        raise _unreachable(url, "the answer is not JSON") from None
+        raise _unavailable(f"answers with status {error.code}", url) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _unavailable(f"does not answer ({getattr(error, 'reason', error)})", url) from None
+
+
+def _unavailable(trouble: str, url: str) -> DependencyUnavailable:
+    return DependencyUnavailable(
+        f"OpenML {trouble}",
+        where=url,
+        fix="check the network and data.openml.server, or set data.source to `simulated` or `table`",
+    )
 
 
 def _parse_arff(path: Path) -> tuple[Any, dict[str, str]]:
     """Columns as text, and the declared type of each."""
     kinds: dict[str, str] = {}
     lines = 0
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for content in file:
             lines += 1
             if content.lower().startswith("@data"):

@@ -27,7 +27,7 @@ SEGMENTS = ("student", "standard", "premium", "business")
 MECHANISMS = ("none", "stolen_card", "compromised_terminal", "account_takeover")
 
 # Typical price over the customer's spending level, and the hour that a category's purchases centre on.
-_PRICE = np.array([0.8, 1.1, 0.7, 1.6, 3.0, 4.0, 0.5, 0.4, 4.5, 0.6])
+PRICE = np.array([0.8, 1.1, 0.7, 1.6, 3.0, 4.0, 0.5, 0.4, 4.5, 0.6])
 _PEAK = np.array([17.0, 9.0, 19.0, 15.0, 15.0, 12.0, 11.0, 21.0, 14.0, 22.5])
 _FRAUD_MIX = np.array([0.36, 0.30, 0.34])
 _WEEK = np.array([0.9, 0.9, 0.95, 1.0, 1.2, 1.25, 0.8])
@@ -259,7 +259,7 @@ def _moments(n: int, slope: float, rng: np.random.Generator) -> Array:
 def _amount(
     world: World, customer: Array, terminal: Array, factor: Array | float, sigma: float, rng: np.random.Generator
 ) -> Array:
-    typical: Array = world.spend[customer] * _PRICE[world.category[terminal]] * factor
+    typical: Array = world.spend[customer] * PRICE[world.category[terminal]] * factor
     return typical * np.exp(rng.normal(0, sigma, len(customer)))
 
 

@@ -3,6 +3,7 @@
 import csv
 import difflib
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,13 +37,15 @@ def read_table(params: Table) -> Frame:
         raise ConfigError("data.table.path is empty", rule="data.source is `table`", fix="name a CSV or Parquet file")
     if not path.is_file():
         raise DataError("no such file", where=path, fix="correct data.table.path; it counts from the working directory")
+    if not os.access(path, os.R_OK):
+        raise DataError("cannot be read (permission denied)", where=path, fix="change its mode or owner")
     if path.stat().st_size == 0:
         raise DataError("the file is empty", where=path, fix="export it again")
     if path.suffix.lower() == ".csv":
         header, line = _header(path)
         return frame_of(parse_csv(path, header, skip=line), params, path)
     if path.suffix.lower() == ".parquet":
-        return frame_of(_parse_parquet(path), params, path)
+        return frame_of(parse_parquet(path), params, path)
     raise DataError(f"unknown suffix {path.suffix!r}", where=path, rule="tables are .csv or .parquet", fix="convert it")
 
 
@@ -61,8 +64,14 @@ def parse_csv(path: Path, names: Sequence[str], skip: int, quote: str = '"', esc
         )
     except pa.ArrowInvalid as error:
         # Arrow says what is wrong but not always in which line; the slow reader does.
-        _explain(path, len(names), skip, quote, escape)
-        raise DataError(f"not readable as CSV ({error})", where=path, fix="export it again") from None
+        try:
+            where, what = _ragged(path, len(names), skip, quote, escape)
+        except UnicodeDecodeError:
+            raise _not_utf8(path) from None
+        except csv.Error as slow:
+            where, what = str(path), str(slow)
+        fix = "correct that line; quote values that hold a comma"
+        raise DataError(what or f"not readable as CSV ({error})", where=where, fix=fix) from None
 
 
 def frame_of(table: pa.Table, params: Table, where: object) -> Frame:
@@ -126,9 +135,10 @@ def _header(path: Path) -> tuple[list[str], int]:
             reader = csv.reader(file)
             header = [name.strip() for name in next((row for row in reader if row), [])]
             line = reader.line_num
-    except (UnicodeDecodeError, csv.Error):
-        _explain(path, 0, 0, '"', None)
-        raise
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except csv.Error as error:
+        raise DataError(f"the first line is not a header ({error})", where=path, fix="add a header line") from None
     bad = next((name for name in header if not name or _parses(float, name)), None)
     if bad is not None or not header:
         raise DataError(
@@ -140,26 +150,28 @@ def _header(path: Path) -> tuple[list[str], int]:
     return header, line
 
 
-def _explain(path: Path, width: int, skip: int, quote: str, escape: str | None) -> None:
-    """Raise for the first line that is not UTF-8 or, given a width, has another number of fields."""
-    with path.open("rb") as raw:
-        for line, content in enumerate(raw, 1):
-            if not _parses(bytes.decode, content):
-                raise DataError("not UTF-8", where=f"{path}:{line}", fix="save the file with UTF-8 encoding")
-    if not width:
-        return
+def _ragged(path: Path, width: int, skip: int, quote: str, escape: str | None) -> tuple[str, str]:
+    """Place and description of the first row that has not `width` fields; the description is empty if all have."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(itertools.islice(file, skip, None), quotechar=quote, escapechar=escape)
         for row in reader:
             if row and len(row) != width:
-                raise DataError(
-                    f"{len(row)} fields where the header has {width}",
-                    where=f"{path}:{skip + reader.line_num}",
-                    fix="correct that line; quote values that hold a comma",
-                )
+                return f"{path}:{skip + reader.line_num}", f"{len(row)} fields where the header has {width}"
+    return str(path), ""
 
 
-def _parse_parquet(path: Path) -> pa.Table:
+def _not_utf8(path: Path) -> DataError:
+    with path.open("rb") as file:
+        line = next((n for n, content in enumerate(file, 1) if not _parses(bytes.decode, content)), 1)
+    return DataError("not UTF-8", where=f"{path}:{line}", fix="save the file with UTF-8 encoding")
+
+
+def parse_parquet(path: Path) -> pa.Table:
+    """All columns, of whatever type.
+
+    Raises:
+        DataError: the file is something else.
+    """
     try:
         return pa.parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -296,6 +308,6 @@ def _first(text: Any, valid: Callable[[str], bool]) -> tuple[int, str | None]:
 def _parses(parse: Callable[[Any], object], value: Any) -> bool:
     try:
         parse(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return True
