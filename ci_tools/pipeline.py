@@ -31,6 +31,7 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc_data.hashfile.hash_info import HashInfo
 
+from ci_tools.config import leaves
 from ci_tools.console import say
 from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
 from ci_tools.experiment import check, shown
@@ -174,14 +175,13 @@ def _reasons(stage: Any, changes: Sequence[str | Mapping[str, Mapping[str, str]]
     return tuple(reasons)
 
 
-def _differences(old: Any, new: Any, key: str = "") -> list[str]:
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """`key old → new` for each leaf of two parameter trees that differs."""
-    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
-        return [f"{key} {shown(old)} → {shown(new)}"] if old != new else []
+    was, now = leaves(old), leaves(new)
     return [
-        line
-        for part in dict.fromkeys([*old, *new])
-        for line in _differences(old.get(part), new.get(part), f"{key}.{part}" if key else part)
+        f"{key} {shown(was.get(key))} → {shown(now.get(key))}"
+        for key in dict.fromkeys([*was, *now])
+        if was.get(key) != now.get(key)
     ]
 
 

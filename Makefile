@@ -1,0 +1,43 @@
+# One vocabulary for people, hooks and CI. Every task prepares .venv by itself, and only again when the pins change.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+# Options for the program a task starts, e.g. make run ARGS="--set train.steps=100".
+ARGS ?=
+
+.PHONY: help run test lint bench docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(READY) ## bring the pipeline up to date and summarise it
+	@$(BIN)/switchback run $(ARGS)
+
+test: $(READY) ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow" $(ARGS)
+
+lint: $(READY) ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY) ## measure against peers
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(READY) ## check that the documents' links and commands exist
+	$(BIN)/pytest -q tests/test_docs.py
+
+clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache
+	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	$(if $(CACHE),rm -rf .dvc/cache .dvc/tmp)
+
+# The stamp goes first and comes back last, so an interrupted installation is not taken for a finished one.
+$(READY): pyproject.toml constraints.txt
+	@rm -f $@
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
+		exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[train,dev]' --constraint constraints.txt
+	@touch $@
