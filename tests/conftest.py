@@ -1,0 +1,84 @@
+"""Scratch repositories to run the pipeline in."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DVC_YAML = """\
+stages:
+  look:
+    cmd: mkdir -p seen && cp input.txt seen/input.txt
+    always_changed: true
+    outs:
+      - seen/input.txt:
+          cache: false
+  double:
+    cmd: echo double >> ran.log && mkdir -p doubled && cat seen/input.txt seen/input.txt > doubled/text && echo ${double.times}
+    deps: [seen/input.txt]
+    params: [double]
+    outs: [doubled/text]
+  train:
+    matrix:
+      seed: ${seeds}
+    cmd: python train.py ${item.seed}
+    deps: [doubled/text]
+    params: [train]
+    outs:
+      - runs/seed-${item.seed}:
+          persist: true
+"""
+TRAIN_PY = """\
+import pathlib, sys, yaml
+seed, train = sys.argv[1], yaml.safe_load(open("params.yaml"))["train"]
+state = pathlib.Path("runs", f"seed-{seed}", "state")
+with open("ran.log", "a") as log:
+    print(f"train {seed} {'resumes ' + state.read_text() if state.exists() else 'starts'}", file=log)
+state.parent.mkdir(parents=True, exist_ok=True)
+state.write_text(f"{train['steps']} steps, python {sys.executable}")
+print("training", seed)
+sys.exit(train["exit"])
+"""
+PARAMS = """\
+seeds: [1, 2] # the first is the release
+double:
+  times: 2
+train:
+  steps: 10 # optimizer steps
+  exit: 0
+"""
+
+
+@pytest.fixture(scope="session")
+def git():
+    """Run git in the working directory."""
+
+    def run(*arguments):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+
+    return run
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch, git):
+    """The working directory: a git and DVC repository with three cheap stages; `ran.log` says what was executed."""
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet", "--initial-branch=main", ".")
+    files = {
+        ".dvc/config": (ROOT / ".dvc/config").read_text(),
+        ".dvc/.gitignore": (ROOT / ".dvc/.gitignore").read_text(),
+        ".gitignore": "/seen/\n/doubled/\n/runs/\n/ran.log\n/.dvc-storage/\n__pycache__/\n",
+        "dvc.yaml": DVC_YAML,
+        "params.yaml": PARAMS,
+        "train.py": TRAIN_PY,
+        "input.txt": "one\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    git("add", "--all")
+    git("commit", "--quiet", "-m", "start")
+    return tmp_path
