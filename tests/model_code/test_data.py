@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from ruamel.yaml import YAML
 
 from ci_tools.config import validate
 from ci_tools.errors import DataError
-from model.columns import encode, fit_numeric, numeric_edges, numeric_histogram
+from model.columns import categorical_histogram, encode, fit_numeric, numeric_edges, numeric_histogram
 from model.data import load_schema, load_source, load_split, main, prepare
 from model.frame import Codes, Frame
 from model.params import Data
@@ -151,7 +152,8 @@ def test_row_hash_depends_on_content_only():
     )
     np.testing.assert_array_equal(row_hash(rows, "salt")[order], row_hash(moved, "salt"))
     assert len(np.unique(row_hash(rows, "salt"))) == 50
-    assert (row_hash(rows, "salt") != row_hash(rows, "pepper")).all()
+    for part in (replace(rows, numeric={}), replace(rows, categorical={})):
+        assert (row_hash(part, "salt") != row_hash(part, "pepper")).all()
 
 
 def test_row_hash_ignores_the_sign_of_zero_and_the_bits_of_nan():
@@ -183,6 +185,7 @@ def test_statistics_and_vocabulary_come_from_train_only(write_csv, tmp_path):
     assert plain["numeric"] == shifted["numeric"]
     assert plain["categorical"] == shifted["categorical"]
     assert shifted["categorical"][0]["categories"] == ["shop"]
+    assert shifted["slices"] == []
     test = load_split(tmp_path / "shifted", "test")
     assert test.numeric.max() == 6000
     assert (test.categorical == 0).all()
@@ -224,15 +227,15 @@ def test_normalizer_standardises_the_training_rows(folder):
 
 
 def test_categories_are_ordered_by_frequency_then_name_and_cut(tmp_path, write_csv):
-    kinds = ["b"] * 5 + ["a"] * 5 + ["often"] * 9 + ["rare"] + [""] * 3
-    rows = [f"{day},{day},{kinds[day % len(kinds)]},{day % 3 == 0}" for day in range(230)]
+    kinds = ["b"] * 5 + ["a"] * 5 + ["c"] * 5 + ["often"] * 9 + ["rare"] + [""] * 3
+    rows = [f"{day},{day},{kinds[day % len(kinds)]},{day % 3 == 0}" for day in range(560)]
     sections = write_csv(rows)
-    schema = prepare(data(**sections, split={"gap_days": 0.0}, max_categories=3), tmp_path / "out")
-    assert schema["categorical"][0]["categories"] == ["often", "a", "b"]
-    assert schema["categorical"][0]["missing_share"] == pytest.approx(3 / 23, abs=0.02)
+    schema = prepare(data(**sections, split={"gap_days": 0.0}, max_categories=4), tmp_path / "out")
+    assert schema["categorical"][0]["categories"] == ["often", "a", "b", "c"]
+    assert schema["categorical"][0]["missing_share"] == pytest.approx(3 / 28, abs=0.02)
     assert schema["time"]["unit"] == "the column's own unit"
     profile = json.loads((tmp_path / "out" / "profile.json").read_text())["categorical"]["kind"]
-    assert profile["categories"] == ["often", "a", "b"]
+    assert profile["categories"] == ["often", "a", "b", "c"]
     for name in NAMES:
         counts = profile[name]
         assert sum(counts["counts"]) + counts["other"] + counts["missing"] == schema["split"]["rows"][name]
@@ -258,6 +261,12 @@ def test_histograms_count_every_row(folder):
     assert len(counts) == 20
     assert max(counts) - min(counts) <= 2
     assert profile["label_rate"]["train"] == pytest.approx(load_split(folder, "train").label.mean())
+
+
+def test_categories_beyond_the_top_fifty_count_as_other():
+    codes = np.array([0, 0, 49, 50, 59, -1], np.int32)
+    counted = categorical_histogram(codes, codes.astype(np.int64) + 1, categories=60)
+    assert counted == {"counts": [2, *[0] * 48, 1], "other": 2, "missing": 1}
 
 
 def test_histogram_edges_belong_to_the_bin_below():

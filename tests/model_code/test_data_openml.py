@@ -16,7 +16,7 @@ ARFF = """% made up
 @RELATION cards
 @attribute id INTEGER
 @ATTRIBUTE Time REAL
-@attribute 'the amount' REAL
+@attribute 'buyer\\'s amount' REAL
 @attribute kind {shop,'the web'}
 @attribute Class {0,1}
 @data
@@ -84,12 +84,12 @@ def params(server, **options):
 
 
 def check(frame):
-    assert frame.numeric["the amount"].tolist()[::2] == [1.5, 2.5]
+    assert frame.numeric["buyer's amount"].tolist()[::2] == [1.5, 2.5]
     kind = frame.categorical["kind"]
     assert [kind.values[code] for code in kind.codes] == ["shop", "the web", "the web"]
     assert frame.label.tolist() == [False, True, False]
     assert frame.time.tolist() == [0, 1, 2]
-    assert set(frame.numeric) | set(frame.categorical) == {"the amount", "kind"}
+    assert set(frame.numeric) | set(frame.categorical) == {"buyer's amount", "kind"}
 
 
 def test_data_set_is_fetched_once_then_cached(server, tmp_path):
@@ -101,7 +101,7 @@ def test_data_set_is_fetched_once_then_cached(server, tmp_path):
 
 
 def test_parquet_is_used_where_arff_is_sparse(server, tmp_path):
-    table = {"Time": [0, 1, 2], "the amount": [1.5, None, 2.5], "kind": ["shop", "the web", "the web"]}
+    table = {"Time": [0, 1, 2], "buyer's amount": [1.5, None, 2.5], "kind": ["shop", "the web", "the web"]}
     pq.write_table(pa.table(table | {"Class": ["0", "1", "0"]}), tmp_path / "rows.parquet")
     server.publish(b"", format="Sparse_ARFF", parquet_url=f"{server.url}/data/cards.pq", row_id_attribute=None)
     server.files["/data/cards.pq"] = (tmp_path / "rows.parquet").read_bytes()

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,7 +80,17 @@ def test_rarer_label_is_positive_unless_named(read, labels, positive, wanted):
     assert frame.label.tolist() == [label == wanted for label in labels]
 
 
-def test_dates_become_seconds_and_numbers_keep_their_unit(read):
+@pytest.fixture
+def new_york(monkeypatch):
+    with monkeypatch.context() as context:
+        context.setenv("TZ", "America/New_York")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("new_york")
+def test_dates_become_seconds_wherever_the_machine_is_and_numbers_keep_their_unit(read):
     dates = read("t,x,label\n2024-01-02,a,1\n2024-01-01T12:00:00,b,0\n2024-01-01T13:00:00+01:00,b,0\n", time="t")
     assert dates.time - dates.time[1] == pytest.approx([43_200, 0, 0])
     assert dates.gap_unit == 86_400
@@ -92,6 +104,13 @@ def test_quotes_crlf_bom_and_blank_lines_are_csv(read):
     frame = read('\ufeff\r\nage,city,label\r\n1.5,"Oslo, ""N""\r\nbis",1\r\n\r\n2.5,Bern,0\r\n')
     assert frame.categorical["city"].values == ('Oslo, "N"\r\nbis', "Bern")
     assert frame.numeric["age"].tolist() == [1.5, 2.5]
+
+
+def test_quoted_line_ends_are_read_across_blocks(read):
+    n = 150_000
+    frame = read("x,label\n" + '"a\nb, c",1\n' * (n - 1) + "d,0\n")
+    assert frame.categorical["x"].values == ("a\nb, c", "d")
+    assert len(frame.label) == n
 
 
 def test_parquet_gives_what_csv_gives(tmp_path, read):
@@ -154,6 +173,8 @@ def test_parquet_types_keep_their_values(tmp_path):
         ("t,a,label\n2024-01-01,x,1\n,y,0\n", {"time": "t"}, "row 2 of time column 't' is empty"),
         ("t,a,label\n1,x,1\n,y,0\n", {"time": "t"}, "row 2 of time column 't' is empty"),
         ("t,a,label\n1,x,1\ninf,y,0\n", {"time": "t"}, "row 2 of time column 't' holds 'inf'"),
+        ("a,label\nx,1\n" + "y" * 200_000 + "\n", {}, "not readable as CSV|field larger than"),
+        ("y" * 200_000 + "\n", {}, "the first line is not a header .field larger"),
         (b"a,label\nx,1\n\xff\xfe,0\n", {}, "rows.csv:3: not UTF-8"),
         (b"\xffa,label\nx,1\n", {}, "rows.csv:1: not UTF-8"),
     ],
