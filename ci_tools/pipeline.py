@@ -76,7 +76,7 @@ def open_repository() -> Repo:
 
     Raises:
         DependencyUnavailable: git is not installed.
-        ConfigError: this is not the root of a git repository with DVC set up.
+        ConfigError: this is not the root of a git repository with DVC set up, or .dvc/config breaks a rule.
     """
     if shutil.which("git") is None:
         raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH")
@@ -90,6 +90,8 @@ def open_repository() -> Repo:
     except NotDvcRepoError:
         where = "run `git init` and `dvc init`" if not (here / ".git").exists() else "run `dvc init`"
         raise ConfigError("not the root of a DVC repository", where=here, fix=f"{where} here") from None
+    except DvcException as error:
+        raise _as_ours(error, where=".dvc/config") from error
     if Path(repo.root_dir).resolve() != here.resolve():
         raise ConfigError("not the root of the repository", where=here, fix=f"run it in {repo.root_dir}")
     return repo

@@ -15,7 +15,10 @@ stages:
       - seen/input.txt:
           cache: false
   double:
-    cmd: echo double >> ran.log && mkdir -p doubled && cat seen/input.txt seen/input.txt > doubled/text && echo ${double.times}
+    cmd:
+      - echo double >> ran.log
+      - mkdir -p doubled && cat seen/input.txt seen/input.txt > doubled/text
+      - echo ${double.times}
     deps: [seen/input.txt]
     params: [double]
     outs: [doubled/text]

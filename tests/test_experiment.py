@@ -91,7 +91,7 @@ def test_without_schema_only_known_keys_may_change(repository):
     (repository / "pyproject.toml").unlink()
     assert experiment.schema() is None
     assert experiment.change(["network.width=16"]) == ["network.width 8 → 16"]
-    with pytest.raises(ConfigError, match="network.depth: unknown key"):
+    with pytest.raises(ConfigError, match=r"network\.depth: unknown key"):
         experiment.change(["network.depth=3"])
 
 

@@ -101,7 +101,7 @@ def test_finished_record_is_removed_before_training_on_other_params(repository):
 
 def test_unfinished_record_is_kept_for_resuming(repository):
     change(["train.exit=75"])
-    with pytest.raises(SwitchbackError, match="train@1: the stage was told to stop.*same command again"):
+    with pytest.raises(SwitchbackError, match=r"train@1: the stage was told to stop.*same command again"):
         reproduce()
     ran(repository)
     with pytest.raises(SwitchbackError):
@@ -216,6 +216,12 @@ def test_missing_or_broken_dvc_yaml_is_one_clear_error(repository, text, message
     with pytest.raises(ConfigError, match=message) as caught:
         reproduce()
     assert "\n" not in str(caught.value)
+
+
+def test_broken_dvc_config_is_one_clear_error(repository):
+    (repository / ".dvc/config").write_text("[core]\n    nonsense = 1\n")
+    with pytest.raises(ConfigError, match=r"\.dvc/config: .*nonsense"):
+        reproduce()
 
 
 def test_unknown_target_is_one_clear_error(repository):
