@@ -50,7 +50,8 @@ def evaluate(params: Params, data: Path, runs: Path, out: Path) -> dict[str, Any
     columns = tables[params.seeds[0]].drop_columns(["id", "label", "score"])
     simpler: dict[str, Scores] = {}
     if params.evaluate.simpler_models:
-        simpler = simpler_scores(load_split(data, "train"), test, load_schema(data))
+        train, validation = load_split(data, "train"), load_split(data, "validation")
+        simpler = simpler_scores(train, validation, test, load_schema(data))
 
     by_seed = {seed: _measure(test.label, score, params.evaluate) for seed, score in seeds.items()}
     report = {"release": by_seed[params.seeds[0]], "seeds": spread(list(by_seed.values()))}
@@ -95,14 +96,18 @@ def read_scores(path: Path, test: Split) -> pa.Table:
     return table
 
 
-def simpler_scores(train: Split, test: Split, schema: Mapping[str, Any]) -> dict[str, Scores]:
-    """Test scores of logistic regression and gradient boosting, both fitted on the train split."""
-    train_rows, test_rows = (np.column_stack([split.numeric, split.categorical]) for split in (train, test))
-    models = {"logistic_regression": logistic_regression(schema), "gradient_boosting": gradient_boosting(schema)}
-    return {
-        name: model.fit(train_rows, train.label).predict_proba(test_rows)[:, 1].astype(np.float64)
-        for name, model in models.items()
-    }
+def simpler_scores(train: Split, validation: Split, test: Split, schema: Mapping[str, Any]) -> dict[str, Scores]:
+    """Test scores of logistic regression and gradient boosting, both fitted on the train split.
+
+    Validation rows only say when boosting stops, just as they choose the network's checkpoint.
+    """
+    splits = (train, validation, test)
+    train_rows, validation_rows, test_rows = (np.column_stack([split.numeric, split.categorical]) for split in splits)
+    linear = logistic_regression(schema).fit(train_rows, train.label)
+    trees = gradient_boosting(schema)
+    trees.fit(train_rows, train.label, X_val=validation_rows, y_val=validation.label)
+    models = {"logistic_regression": linear, "gradient_boosting": trees}
+    return {name: model.predict_proba(test_rows)[:, 1].astype(np.float64) for name, model in models.items()}
 
 
 def logistic_regression(schema: Mapping[str, Any]) -> Pipeline:
@@ -137,7 +142,14 @@ def gradient_boosting(schema: Mapping[str, Any]) -> HistGradientBoostingClassifi
     first = len(schema["numeric"])
     sizes = [len(column["categories"]) + 1 for column in schema["categorical"]]
     native = [first + index for index, size in enumerate(sizes) if size <= 255]
-    return HistGradientBoostingClassifier(categorical_features=native or None, early_stopping=False, random_state=0)
+    return HistGradientBoostingClassifier(
+        # Half of scikit-learn's default: better on validation rows of the simulated source, equal on small tables.
+        learning_rate=0.05,
+        max_iter=500,
+        early_stopping=True,
+        categorical_features=native or None,
+        random_state=0,
+    )
 
 
 def spread(measured: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:

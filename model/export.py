@@ -106,8 +106,7 @@ def to_onnx(network: RiskNetwork, opset: int) -> onnx.ModelProto:
     model: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
     # The exporter's debug entries hold stack traces with paths of the machine.
     graph = model.graph
-    graph.ClearField("value_info")
-    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -79,7 +79,7 @@ def operating_point(label_N: NDArray[Any], score_N: NDArray[Any], precision_floo
     The threshold lies halfway to the next lower score, so that rounding a score cannot flip a decision.
     """
     precision, recall, threshold = precision_recall_curve(label_N, score_N.astype(np.float64))
-    reached = np.flatnonzero((precision[:-1] >= precision_floor) & (recall[:-1] > 0))
+    reached = np.flatnonzero(precision[:-1] >= precision_floor)
     if not len(reached):
         return Operating(0.0, None)
     # Of the thresholds with that recall, the highest has the best precision.

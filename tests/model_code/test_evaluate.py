@@ -10,14 +10,15 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from prepared import write_data, write_record
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ci_tools.errors import DataError, RecordError, RecordMismatch
 from model import evaluate as stage
 from model.params import Params
+from tests.model_code.prepared import write_data, write_record
 
 PARAMS = Params.model_validate({"seeds": (3, 1, 2)})
+NETWORK_ONLY = Params.model_validate({"seeds": (3, 1, 2), "evaluate": {"simpler_models": False}})
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def work(tmp_path):
     return tmp_path
 
 
-def run(work, params=PARAMS):
+def run(work, params=NETWORK_ONLY):
     stage.evaluate(params, work / "data", work / "runs", work / "evaluation")
     return work / "evaluation"
 
@@ -66,7 +67,7 @@ def test_release_is_the_first_seed_and_seeds_are_summarised(work):
 
 
 def test_metrics_are_finite_plain_numbers(work):
-    report = json.loads((run(work) / "metrics.json").read_text())
+    report = json.loads((run(work, PARAMS) / "metrics.json").read_text())
     assert set(report) == {"release", "seeds", "logistic_regression", "gradient_boosting"}
     assert all(isinstance(number, float) and math.isfinite(number) for number in numbers(report))
 
@@ -77,7 +78,7 @@ def test_a_single_seed_has_no_spread(work):
 
 
 def test_simpler_models_learn_from_train_and_score_the_test_rows(work):
-    out = run(work)
+    out = run(work, PARAMS)
     table = pq.read_table(out / "scores.parquet").to_pydict()
     with np.load(work / "data" / "test.npz") as test:
         assert table["id"] == test["id"].tolist()
@@ -97,8 +98,7 @@ def test_simpler_models_learn_from_train_and_score_the_test_rows(work):
 
 
 def test_simpler_models_are_optional(work):
-    params = Params.model_validate({"seeds": (1,), "evaluate": {"simpler_models": False}})
-    out = run(work, params)
+    out = run(work, NETWORK_ONLY)
     assert set(json.loads((out / "metrics.json").read_text())) == {"release", "seeds"}
     assert set(columns(out / "roc.csv")) == {"false_positive_rate", "network"}
 
@@ -150,7 +150,7 @@ def test_slices_equal_metrics_of_their_rows_and_small_ones_stay_null(work):
 
 
 def test_curves_are_short_and_match_the_metrics(work):
-    out = run(work)
+    out = run(work, PARAMS)
     report = json.loads((out / "metrics.json").read_text())["release"]
     precision, roc, calibration = (columns(out / f"{name}.csv") for name in ("precision_recall", "roc", "calibration"))
     assert max(len(precision["recall"]), len(roc["network"])) <= 200
@@ -166,7 +166,8 @@ def test_curves_are_short_and_match_the_metrics(work):
 
 def test_two_evaluations_write_the_same_bytes(work):
     digests = [
-        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run(work).iterdir()} for _ in range(2)
+        {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in run(work, PARAMS).iterdir()}
+        for _ in range(2)
     ]
     assert digests[0] == digests[1]
     assert set(digests[0]) == {

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from prepared import SMALL, write_data, write_record
 
 from ci_tools.errors import DataError, RecordError, RecordMismatch, TrainingFailed
 from model import export as stage
@@ -15,7 +17,9 @@ from model import parity
 from model.data import load_schema
 from model.network import RiskNetwork
 from model.params import Params
+from tests.model_code.prepared import SMALL, write_data, write_record
 
+ROOT = Path(__file__).parents[2]
 PARAMS = Params.model_validate({**SMALL, "seeds": (1,)})
 
 
@@ -118,6 +122,12 @@ def test_two_exports_give_the_same_bytes(exported):
     assert again == report
 
 
+def test_dropout_is_off_whatever_mode_the_network_was_left_in(parts):
+    _, network, model, edges = parts
+    network.train()
+    assert parity.measure(model.SerializeToString(), network, {"edge": edges}, [0.5])["score"] <= 1e-5
+
+
 @pytest.mark.parametrize(("numeric", "categorical"), [(0, 2), (3, 0)])
 def test_data_of_one_kind_of_column_is_enough(tmp_path, numeric, categorical):
     work = make_work(tmp_path, numeric, categorical)
@@ -195,12 +205,12 @@ def test_out_of_tolerance_exits_1_with_the_evidence_written(tmp_path, capsys):
     assert (work / "export" / "model.onnx").is_file()
 
 
-def test_the_command_is_quiet_but_for_its_summary(tmp_path, capfd):
+def test_the_command_is_quiet_but_for_its_summary(tmp_path):
     work = make_work(tmp_path)
-    assert stage.main(arguments(work)) == 0
-    output = capfd.readouterr()
-    assert output.err == ""
-    assert len(output.out.splitlines()) == 2
+    command = [sys.executable, "-m", "model.export", *arguments(work)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_an_unfinished_record_is_refused(tmp_path):
