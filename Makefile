@@ -32,9 +32,8 @@ clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	$(if $(CACHE),rm -rf .dvc/cache .dvc/tmp)
 
-# The stamp goes first and comes back last, so an interrupted installation is not taken for a finished one.
+# The stamp comes last, so an interrupted installation is not taken for a finished one.
 $(READY): pyproject.toml constraints.txt
-	@rm -f $@
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
 		exit 1; }

@@ -51,6 +51,7 @@ def test_changed_input_runs_what_depends_on_it(repository):
     reproduce()
     (repository / "input.txt").write_text("two\n")
     walk = reproduce()
+    assert set(outcomes(walk).values()) == {"checked", "ran"}
     assert reasons(walk, "double") == ("seen/input.txt changed",)
     assert reasons(walk, "train@1") == ("doubled/text changed",)
 
