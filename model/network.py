@@ -87,7 +87,8 @@ class Block(nn.Module):
     def forward(self, x_BW: Tensor) -> Tensor:
         """float32 [B, W] to float32 [B, W]."""
         hidden = torch.relu(self.linear1(self.norm(x_BW)))
-        return x_BW + self.dropout(self.linear2(hidden))
+        change_BW: Tensor = self.dropout(self.linear2(hidden))
+        return x_BW + change_BW
 
 
 class RiskNetwork(nn.Module):

@@ -21,10 +21,14 @@ class ArrowLog:
         self.path, self.schema, self.rows = path, schema, 0
         try:
             self._file = path.open("ab", buffering=0)
-            if self._file.tell() == 0:
-                self._write(schema.serialize())
         except OSError as error:
-            raise RecordError(f"cannot be written ({error.strerror})", where=path) from None
+            raise RecordError(f"cannot be written ({error.strerror})", where=path, fix="fix access") from None
+        if self._file.tell() == 0:
+            try:
+                self._write(schema.serialize())
+            except RecordError:
+                self._file.close()
+                raise
 
     def append(self, columns: dict[str, pa.Array]) -> None:
         """Append one block."""

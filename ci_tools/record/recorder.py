@@ -118,7 +118,7 @@ class Recorder:
         self._open_step = False
         self._best: tuple[int, float] | None = None
         self._new_best = False
-        self._finished = False
+        self._watching = self._finished = False
         self._lock = RecordLock(self.path)
         self._signals = StopSignals()
 
@@ -143,7 +143,7 @@ class Recorder:
     ) -> None:
         self._signals.restore()
         try:
-            if hasattr(self, "_tape"):
+            if self._watching:  # otherwise the record on disk is not this run's
                 self._close(error)
         finally:
             self._lock.release()
@@ -175,6 +175,7 @@ class Recorder:
         self._tape = Tape(self.path, [p for _, p in named], writes=self.rank == 0, limits=self._limits)
         if not self._resume():
             self._start()
+        self._watching = True
 
     def finish(self, metrics: Mapping[str, float], scores: Mapping[str, Any] | None = None) -> None:
         """Close the record of a run that went to its end.
@@ -501,10 +502,13 @@ def _refuse_other(before: RunMeta, now: RunMeta, where: Path) -> None:
             raise RecordMismatch(what, where=where, rule="a run resumes only under its own params", fix=fix)
     if before.seed != now.seed:
         raise RecordMismatch(f"unfinished record has seed {before.seed}, now {now.seed}", where=where, fix=fix)
-    for kind, was, is_ in (("data", before.data, now.data), ("code", before.code, now.code)):
-        changed = sorted(name for name in was.keys() | is_.keys() if was.get(name) != is_.get(name))
-        if changed:
-            raise RecordMismatch(f"{kind} changed since the unfinished record: {changed[0]}", where=where, fix=fix)
+    changed = sorted(
+        name for name in before.data.keys() | now.data.keys() if before.data.get(name) != now.data.get(name)
+    )
+    # A module that only one of the two imported says nothing; one that both did must be the same.
+    changed += sorted(name for name in before.code.keys() & now.code.keys() if before.code[name] != now.code[name])
+    if changed:
+        raise RecordMismatch(f"{changed[0]} changed since the unfinished record", where=where, fix=fix)
     if before.layers != now.layers:
         raise RecordMismatch("the network's layers changed since the unfinished record", where=where, fix=fix)
 

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ci_tools.config import leaves
-from ci_tools.errors import CheckpointError
 from ci_tools.record.reader import Record, open_record
 from ci_tools.repro import manifest
 from ci_tools.repro.fingerprint import differences
@@ -25,7 +24,7 @@ _LIKELY = {
     "initial weights": "the network was built or seeded differently",
     "batch": "the data order depends on something other than (seed, epoch, sample id)",
     "loss": "batch and earlier steps are equal, so look at the forward pass: dropout or other random draws, "
-    "a non-deterministic kernel, the learning rate's effect of the step before",
+    "a non-deterministic kernel",
     "gradient": "batch and loss are equal, so look at that layer's backward kernel",
     "update": "batch, loss and gradients are equal, so look at the optimizer: learning rate, clipping, its state",
     "length": "one run stopped earlier: early stopping, a recovery or an interruption",
@@ -93,30 +92,45 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
         return replace(base, rung=static[0], detail=static[1])
     if first is None:
         return _compare_ends(base, one, two)
-    layer, detail, row, rung = *_describe(one, two, first), first.row, first.rung
-    if first.rung == "loss" and (changed := _changed_weight(one, two, first.row)):
-        # A checkpoint stands between the last equal step and this one: it was the update, not the forward pass.
-        layer, detail, row, rung = changed, "weights after it differ", first.row - 1, "update"
-    return replace(base, steps=row, rung=rung, step=row, layer=layer, detail=detail, table=_table(one, two, row))
+    changed = _first_changed_checkpoint(one, two, first.row)
+    if changed is not None:
+        return _update(base, one, two, changed)
+    layer, detail = _describe(one, two, first)
+    return replace(
+        base,
+        rung=first.rung,
+        step=_step(one, first.row),
+        layer=layer,
+        detail=detail,
+        table=_table(one, two, first.row),
+    )
 
 
 def _compare_ends(base: Comparison, one: Record, two: Record) -> Comparison:
     """The rungs left when no common trace row differs."""
+    changed = _first_changed_checkpoint(one, two, base.steps)
+    if changed is not None:
+        return _update(base, one, two, changed)
     if one.trace.num_rows != two.trace.num_rows:
         return replace(base, rung="length", detail=f"{one.trace.num_rows} against {two.trace.num_rows} rows")
-    layer = _changed_weight(one, two, None)
-    if layer:
-        last = base.steps - 1
-        return replace(
-            base,
-            steps=last,
-            rung="update",
-            step=last,
-            layer=layer,
-            detail="final weights differ",
-            table=_table(one, two, last),
-        )
     return base
+
+
+class _Changed(NamedTuple):
+    after_step: int
+    equal_before: int
+    tensor: str
+
+
+def _update(base: Comparison, one: Record, two: Record, changed: _Changed) -> Comparison:
+    last = changed.after_step - 1
+    since = "the start" if changed.equal_before == 0 else f"the equal checkpoint after step {changed.equal_before - 1}"
+    detail = f"weights after it differ (the update lies between {since} and this step)"
+    if changed.after_step - changed.equal_before == 1:
+        detail = "weights after it differ"
+    return replace(
+        base, steps=last, rung="update", step=last, layer=changed.tensor, detail=detail, table=_table(one, two, last)
+    )
 
 
 def _static_difference(one: Record, two: Record) -> tuple[str, str] | None:
@@ -127,7 +141,7 @@ def _static_difference(one: Record, two: Record) -> tuple[str, str] | None:
     layers = [] if a.layers == b.layers else ["layer names or shapes"]
     for rung, found in (
         ("params", params),
-        ("code", _changed(a.code, b.code, short=True)),
+        ("code", [name for name in sorted(a.code.keys() & b.code.keys()) if a.code[name] != b.code[name]]),
         ("data", _changed(a.data, b.data, short=True)),
         ("fingerprint", differences(a.fingerprint, b.fingerprint)),
         ("initial weights", layers or _changed(a.initial_weights, b.initial_weights, short=True)),
@@ -182,7 +196,10 @@ def _describe(one: Record, two: Record, first: _First) -> tuple[str, str]:
         return "", "other samples or another order"
     name = {"loss": "loss", "lr": "learning rate", "clip_coefficient": "clip coefficient"}[column]
     ulp = f", {_ulp(a, b)} ULP" if column != "lr" else ""
-    return "", f"{name} {a:.9g} against {b:.9g}{ulp}"
+    detail = f"{name} {a:.9g} against {b:.9g}{ulp}"
+    if column == "loss" and first.row and not _checkpoint_between(one, two, _step(one, first.row)):
+        detail += f", or the update of step {_step(one, first.row) - 1}, which no checkpoint separates from it"
+    return "", detail
 
 
 def _table(one: Record, two: Record, row: int, around: int = 2) -> list[dict[str, Any]]:
@@ -208,24 +225,31 @@ def _table(one: Record, two: Record, row: int, around: int = 2) -> list[dict[str
     return table
 
 
-def _changed_weight(one: Record, two: Record, steps: int | None) -> str:
-    """First weight or optimizer tensor that differs in the checkpoints after `steps` steps (None: the last)."""
+def _first_changed_checkpoint(one: Record, two: Record, rows: int) -> _Changed | None:
+    """The earliest checkpoint of both runs, made before the first differing trace row, whose tensors differ."""
+    if one.meta.recoveries or two.meta.recoveries:
+        limit = max(one.meta.steps, two.meta.steps) if rows >= one.trace.num_rows else -1
+    else:
+        limit = rows
     by_step = [{manifest.checkpoint_step(p): p for p in record.checkpoints} for record in (one, two)]
-    common = by_step[0].keys() & by_step[1].keys()
-    wanted = steps if steps is not None else max(common, default=-1)
-    if wanted not in common:
-        return ""
-    try:
-        a, b = (manifest.verify(folders[wanted])["tensors"] for folders in by_step)
-    except CheckpointError as error:
-        return str(error)
-    for file in ("model.safetensors", "state.safetensors"):
-        names = [n for n in a[file] if file.startswith("model") or n.startswith("/optimizer")]
-        changed = [name for name in names if a[file][name] != b[file].get(name)]
+    equal = 0
+    for step in sorted(s for s in by_step[0].keys() & by_step[1].keys() if s <= limit):
+        a, b = (manifest.verify(folders[step])["tensors"] for folders in by_step)
+        names = [(file, name) for file in a for name in a[file] if file.startswith("model") or "/optimizer" in name]
+        changed = [name for file, name in names if a[file][name] != b[file].get(name)]
         if changed:
             order = {layer.name: i for i, layer in enumerate(one.meta.layers)}
-            return str(max(changed, key=lambda name: order.get(name, -1)))
-    return ""
+            return _Changed(step, equal, max(changed, key=lambda name: order.get(name, -1)))
+        equal = step
+    return None
+
+
+def _checkpoint_between(one: Record, two: Record, step: int) -> bool:
+    return all(step in (manifest.checkpoint_step(p) for p in record.checkpoints) for record in (one, two))
+
+
+def _step(record: Record, row: int) -> int:
+    return int(record.trace.column("step")[row].as_py())
 
 
 def bits(table: pa.Table, column: str) -> npt.NDArray[Any]:

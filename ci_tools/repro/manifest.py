@@ -68,8 +68,8 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def tensor_digests(path: Path) -> dict[str, str]:
     """SHA-256 of each tensor's raw bytes in one safetensors file, read without torch."""
-    header_size = int.from_bytes(path.open("rb").read(8), "little")
     data = memoryview(path.read_bytes())
+    header_size = int.from_bytes(data[:8], "little")
     header = json.loads(bytes(data[8 : 8 + header_size]))
     start = 8 + header_size
     return {

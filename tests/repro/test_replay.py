@@ -1,0 +1,116 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ci_tools.errors import RecordError
+from ci_tools.record import open_record
+from ci_tools.repro import manifest
+from ci_tools.repro.checkpoint import tensor_digest
+from ci_tools.repro.replay import replay
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    record = tmp_path_factory.mktemp("original") / "run"
+    subprocess.run([sys.executable, "-m", "tests.record.toy", str(record), '{"steps": 60}'], check=True)
+    return record
+
+
+@pytest.fixture
+def record(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def run(record, segments=99):
+    return replay(record, segments, seed=0, echo=lambda line: None)
+
+
+def test_good_record_is_confirmed(record):
+    found = run(record)
+    assert found.ok, found.render()
+    assert found.replayed == ["steps 0 to 30", "steps 30 to 40", "steps 40 to 60"]
+
+
+def test_fewer_segments_than_there_are_states_the_chance_to_find_a_corruption(record):
+    found = run(record, segments=1)
+    assert len(found.replayed) == 1
+    assert "1 of 3 segments" in found.render()
+    assert "probability 10%" in found.render()
+
+
+def test_flipped_bit_in_a_checkpoint_tensor_is_found_and_named(record):
+    weights = record / "checkpoints" / "step-00000040" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    found = run(record)
+    assert not found.ok
+    assert "tensor " in found.findings[0]
+    assert "step-00000040" in found.findings[0]
+
+
+def test_flipped_bit_whose_manifest_was_mended_is_found_by_execution(record):
+    folder = record / "checkpoints" / "step-00000040"
+    weights = load_file(folder / "model.safetensors")
+    weights["3.bias"].view(dtype=__import__("torch").int32)[0] ^= 1
+    save_file(weights, folder / "model.safetensors")
+    content = json.loads((folder / "manifest.json").read_text())
+    content["tensors"]["model.safetensors"]["3.bias"] = tensor_digest(weights["3.bias"])
+    content["files"]["model.safetensors"] = manifest.file_digest(folder / "model.safetensors")
+    (folder / "manifest.json").write_text(json.dumps(content))
+    found = run(record)
+    assert "steps 30 to 40: 3.bias in step-00000040/model.safetensors differs after re-execution" in found.findings
+
+
+@pytest.mark.parametrize("column", ["loss", "grad_rms", "grad_absmax", "batch_digest", "lr"])
+def test_flipped_bit_in_a_trace_row_is_found(record, column):
+    trace = open_record(record).trace
+    buffers = []
+    for batch in trace.to_batches():
+        pieces = []
+        for name in trace.schema.names:
+            array = batch.column(name)
+            data = array.flatten() if pa.types.is_fixed_size_list(array.type) else array
+            raw = bytearray(data.buffers()[1].to_pybytes()[: len(data) * data.type.bit_width // 8])
+            if name == column and batch.column("step")[0].as_py() <= 44 <= batch.column("step")[-1].as_py():
+                row = 44 - batch.column("step")[0].as_py()
+                raw[row * len(raw) // len(batch)] ^= 1
+            flat = pa.Array.from_buffers(data.type, len(data), [None, pa.py_buffer(bytes(raw))])
+            nested = pa.types.is_fixed_size_list(array.type)
+            pieces.append(pa.FixedSizeListArray.from_arrays(flat, array.type.list_size) if nested else flat)
+        buffers.append(pa.RecordBatch.from_arrays(pieces, schema=trace.schema))
+    with pa.ipc.new_stream(str(record / "trace.arrows"), trace.schema) as writer:
+        for batch in buffers:
+            writer.write_batch(batch)
+    assert run(record).findings == [f"steps 40 to 60: trace row of step 44 differs in {column}"]
+
+
+def test_segment_recomputed_with_another_learning_rate_is_found(original, tmp_path):
+    other = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "tests.record.toy", str(other), '{"steps": 60, "lr": 0.021}'], check=True)
+    meta = json.loads((other / "run.json").read_text())
+    meta["command"] = open_record(original).meta.command
+    (other / "run.json").write_text(json.dumps(meta))
+    found = run(other)
+    assert not found.ok
+    assert any("differs in" in finding for finding in found.findings)
+
+
+def test_unfinished_record_is_refused(record):
+    meta = json.loads((record / "run.json").read_text())
+    (record / "run.json").write_text(json.dumps(meta | {"status": "preempted"}))
+    with pytest.raises(RecordError, match="only a finished run"):
+        run(record)
+
+
+def test_command_that_fails_is_quoted(record):
+    meta = json.loads((record / "run.json").read_text())
+    meta["command"] = [sys.executable, "-c", "raise SystemExit('no data here')"]
+    (record / "run.json").write_text(json.dumps(meta))
+    with pytest.raises(RecordError, match=r"exit code 1: no data here"):
+        run(record)
