@@ -1,10 +1,8 @@
 """Walk the stages of dvc.yaml in order and say of each: cached, restored or ran, why, and how long it took.
 
-DVC decides what is out of date and keeps the cache; this module adds the words, one clear error, and two rules for
-outputs declared `persist`, which DVC neither removes nor restores:
-
-- an output that equals what dvc.lock recorded is finished: it is removed before its stage runs on other inputs;
-- an output that differs is work in progress, left by an interruption: it stays, and the stage resumes it.
+DVC decides what is out of date and keeps the cache; this module adds the words, one clear error, and one rule: DVC
+deletes outputs before their stage runs, but an unfinished run record stays, so that training resumes. (DVC's own
+`persist` would keep finished records too, and shut them out of its run cache.)
 """
 
 import logging
@@ -24,6 +22,7 @@ import psutil
 from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException, NotDvcRepoError, ReproductionError
 from dvc.lock import LockError
+from dvc.output import Output
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.scm import SCMError
@@ -33,8 +32,9 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from ci_tools.config import leaves
 from ci_tools.console import say
-from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.errors import ConfigError, DependencyUnavailable, RecordError, SwitchbackError
 from ci_tools.experiment import check, shown
+from ci_tools.record import open_record
 
 Outcome = Literal["ran", "checked", "restored", "cached"]
 PREEMPTED = 75
@@ -144,10 +144,10 @@ def _bring_up_to_date(repo: Repo, name: str, force: bool) -> Step:
     if not force and all("changed outs" in change for change in changes) and stage.outs_cached():
         stage.checkout(force=True)
         return done("restored", reasons)
-    _remove_finished(stage, force)
     restored = not force and _in_run_cache(stage)
     try:
-        repo.reproduce(name, single_item=True, force=force)
+        with _unfinished_records_stay(force):
+            repo.reproduce(name, single_item=True, force=force)
     except ReproductionError as error:
         raise _explain(name, error) from error
     return done("restored" if restored else "checked" if stage.always_changed else "ran", reasons)
@@ -187,10 +187,27 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _remove_finished(stage: Any, force: bool) -> None:
-    for out in stage.outs:
-        if out.persist and (force or (out.hash_info and not out.workspace_status())):
-            out.remove()
+@contextmanager
+def _unfinished_records_stay(force: bool) -> Iterator[None]:
+    """While a stage runs, DVC's deletion of outputs passes over records that a resumed run continues."""
+    remove = Output.remove
+
+    def remove_finished(out: Output, ignore_remove: bool = False) -> None:
+        if force or not _unfinished(Path(out.fs_path)):
+            remove(out, ignore_remove=ignore_remove)
+
+    Output.remove = remove_finished
+    try:
+        yield
+    finally:
+        Output.remove = remove
+
+
+def _unfinished(path: Path) -> bool:
+    try:
+        return open_record(path).meta.status in ("running", "preempted")
+    except RecordError:
+        return False
 
 
 def _in_run_cache(stage: Any) -> bool:
@@ -242,6 +259,9 @@ def _clear_errors() -> Iterator[None]:
 def _stages_use_this_python() -> Iterator[None]:
     """`python` and `switchback` in a stage are the ones that run now, and their output is not held back."""
     before = dict(os.environ)
+    # OpenMP threads that wait by spinning for milliseconds lose their core to any other process: steps then take up
+    # to five times as long on a busy machine. Some microseconds of spinning cost nothing.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before.get("PATH", os.defpath)])
     os.environ["PYTHONUNBUFFERED"] = "1"
     try:

@@ -34,12 +34,19 @@ class Calibration(NamedTuple):
     """Rows."""
 
 
-def measure(label_N: NDArray[Any], score_N: NDArray[Any], *, precision_floor: float, bins: int) -> dict[str, float]:
-    """All of `NAMES`; finite for finite scores."""
+def quick(label_N: NDArray[Any], score_N: NDArray[Any]) -> dict[str, float]:
+    """The figures that training follows; they need no setting."""
     return {
         "average_precision": float(average_precision_score(label_N, score_N)),
         "roc_auc": float(roc_auc_score(label_N, score_N)),
         "log_loss": log_loss(label_N, score_N),
+    }
+
+
+def measure(label_N: NDArray[Any], score_N: NDArray[Any], *, precision_floor: float, bins: int) -> dict[str, float]:
+    """All of `NAMES`; finite for finite scores."""
+    return {
+        **quick(label_N, score_N),
         "calibration_error": calibration_error(label_N, score_N, bins),
         "recall_at_precision": operating_point(label_N, score_N, precision_floor).recall,
     }

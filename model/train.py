@@ -3,7 +3,6 @@
 import argparse
 import math
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ DATA_FILES = ("train.npz", "validation.npz", "test.npz", "schema.json")
 def train(params: Params, seed: int, data: Path, record: Path) -> None:
     """Train, choose the best checkpoint by validation average precision, score the test split."""
     p = params.train
-    measure = partial(
-        metrics.measure, precision_floor=params.evaluate.precision_floor, bins=params.evaluate.calibration_bins
-    )
     device = pick_device(p)
     schema = load_schema(data)
     rows, validation = load_split(data, "train"), load_split(data, "validation")
@@ -75,7 +71,7 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
             if run.due("evaluate"):
                 scores = score(model, validation, device)
                 if np.isfinite(scores).all():  # otherwise the recorder is about to call it divergence
-                    figures = measure(validation.label, scores)
+                    figures = metrics.quick(validation.label, scores)
                     improved = run.evaluated("validation", figures, best="average_precision")
                     schedule.observe(figures["average_precision"])
                     if stopping.stop(improved=improved):
@@ -84,7 +80,7 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
         run.load_best()
         test = load_split(data, "test")
         scores = score(model, test, device)
-        run.finish(measure(test.label, scores), score_table(test, scores, schema))
+        run.finish(metrics.quick(test.label, scores), score_table(test, scores, schema))
 
 
 @torch.inference_mode()

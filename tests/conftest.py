@@ -29,17 +29,24 @@ stages:
     deps: [doubled/text]
     params: [train]
     outs:
-      - runs/seed-${item.seed}:
-          persist: true
+      - runs/seed-${item.seed}
 """
 TRAIN_PY = """\
 import pathlib, sys, yaml
+from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 seed, train = sys.argv[1], yaml.safe_load(open("params.yaml"))["train"]
-state = pathlib.Path("runs", f"seed-{seed}", "state")
+folder = pathlib.Path("runs", f"seed-{seed}")
+state = folder / "state"
 with open("ran.log", "a") as log:
     print(f"train {seed} {'resumes ' + state.read_text() if state.exists() else 'starts'}", file=log)
-state.parent.mkdir(parents=True, exist_ok=True)
+folder.mkdir(parents=True, exist_ok=True)
 state.write_text(f"{train['steps']} steps, python {sys.executable}")
+meta = RunMeta(
+    schema_version=SCHEMA_VERSION, id="t", status="preempted" if train["exit"] else "finished", command=sys.argv,
+    workdir=".", seed=int(seed), params=train, params_digest="", git_commit="", git_dirty=False, code={},
+    code_digest="", data={}, fingerprint={}, probe_every=1, checkpoint_every=1, started="",
+)
+(folder / "run.json").write_text(meta.text())
 print("training", seed)
 sys.exit(train["exit"])
 """

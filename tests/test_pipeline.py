@@ -100,6 +100,27 @@ def test_finished_record_is_removed_before_training_on_other_params(repository):
     assert ran(repository) == ["train 1 starts", "train 2 starts"]
 
 
+def test_earlier_params_bring_back_earlier_records_without_training(repository):
+    reproduce()
+    change(["train.steps=20"])
+    reproduce()
+    ran(repository)
+    change(["train.steps=10"])
+    assert outcomes(reproduce())["train@1"] == "restored"
+    assert ran(repository) == []
+    assert (repository / "runs/seed-1/state").read_text().startswith("10 steps")
+
+
+def test_force_does_not_resume(repository):
+    change(["train.exit=75"])
+    with pytest.raises(SwitchbackError):
+        reproduce()
+    ran(repository)
+    with pytest.raises(SwitchbackError):
+        reproduce(force=True)
+    assert "train 1 starts" in ran(repository)
+
+
 def test_unfinished_record_is_kept_for_resuming(repository):
     change(["train.exit=75"])
     with pytest.raises(SwitchbackError, match=r"train@1: the stage was told to stop.*same command again"):
