@@ -121,7 +121,7 @@ class Network(Config):
 class Train(Config):
     """The optimisation."""
 
-    steps: Count = 500
+    steps: Count = 400
     """Length of training, in optimizer steps."""
     batch_size: Annotated[int, Field(ge=2)] = 2_048
     """Samples per optimizer step."""
@@ -129,7 +129,7 @@ class Train(Config):
     """Micro-batches per optimizer step; `batch_size` is split over them."""
     optimizer: Literal["sgd", "momentum", "rmsprop", "adam", "adamw"] = "adamw"
     """Update rule; `momentum` is SGD with Nesterov momentum."""
-    lr: Positive = 2e-3
+    lr: Positive = 6e-3
     """Peak learning rate."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of `momentum` and `rmsprop`."""

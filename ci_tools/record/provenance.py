@@ -1,12 +1,47 @@
-"""Where a run came from: git commit, code files, data files. Works without git."""
+"""Where a run came from: command, git commit, code files, data files. Works without git."""
 
+import os
 import subprocess
 import sys
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from ci_tools.config import digest
-from ci_tools.errors import DataError
+from ci_tools.config import digest, leaves
+from ci_tools.errors import DataError, RecordMismatch
+from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
+from ci_tools.repro import fingerprint
 from ci_tools.repro.manifest import file_digest
+
+
+def describe(params: dict[str, Any], seed: int, threads: int, data: list[str | Path], every: dict[str, int]) -> RunMeta:
+    """run.json of a run that begins now in this process."""
+    commit, dirty = git_state(Path.cwd())
+    return RunMeta(
+        schema_version=SCHEMA_VERSION,
+        id=uuid.uuid4().hex[:12],
+        status="running",
+        command=list(sys.orig_argv),
+        workdir=os.getcwd(),
+        seed=seed,
+        params=params,
+        params_digest=digest(params),
+        git_commit=commit,
+        git_dirty=dirty,
+        code={},
+        code_digest="",
+        data=data_digests(data),
+        fingerprint=fingerprint.capture(threads),
+        probe_every=every["probe"],
+        checkpoint_every=every["checkpoint"],
+        started=now(),
+    )
+
+
+def now() -> str:
+    """UTC time, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
@@ -54,9 +89,29 @@ def data_digests(paths: list[str | Path]) -> dict[str, str]:
     return found
 
 
-def digest_of(digests: dict[str, str]) -> str:
-    """One SHA-256 for a set of named digests."""
-    return digest(digests)
+def refuse_change(before: RunMeta, now: RunMeta, where: Path) -> None:
+    """Refuse to continue an unfinished record under other conditions.
+
+    Raises:
+        RecordMismatch: names the first parameter, file or layer that changed.
+    """
+    fix = "restore it to resume, or delete the record to start again"
+    old, new = leaves(before.params), leaves(now.params)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            what = f"unfinished record was made with {key}={old.get(key)!r}, now {new.get(key)!r}"
+            raise RecordMismatch(what, where=where, rule="a run resumes only under its own params", fix=fix)
+    if before.seed != now.seed:
+        raise RecordMismatch(f"unfinished record has seed {before.seed}, now {now.seed}", where=where, fix=fix)
+    changed = sorted(
+        name for name in before.data.keys() | now.data.keys() if before.data.get(name) != now.data.get(name)
+    )
+    # A module that only one of the two imported says nothing; one that both did must be the same.
+    changed += sorted(name for name in before.code.keys() & now.code.keys() if before.code[name] != now.code[name])
+    if changed:
+        raise RecordMismatch(f"{changed[0]} changed since the unfinished record", where=where, fix=fix)
+    if before.layers != now.layers:
+        raise RecordMismatch("the network's layers changed since the unfinished record", where=where, fix=fix)
 
 
 def _git(folder: Path, *arguments: str) -> str:

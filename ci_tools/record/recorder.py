@@ -12,12 +12,8 @@ with Recorder("runs/seed-1", params=params, seed=1) as run:
 """
 
 import itertools
-import os
-import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -27,7 +23,7 @@ from pydantic import BaseModel
 
 from ci_tools import config
 from ci_tools.console import progress, say
-from ci_tools.errors import RecordError, RecordMismatch, SwitchbackError, TrainingFailed
+from ci_tools.errors import RecordError, SwitchbackError, TrainingFailed
 from ci_tools.record import files, provenance, ranks, schema
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
@@ -131,7 +127,7 @@ class Recorder:
         try:
             determinism.make_deterministic(self._threads)
             determinism.seed_everything(self.seed + 1_000_003 * self.rank)
-            self.meta = self._describe()
+            self.meta = provenance.describe(self._params, self.seed, self._threads, self._data, self._every)
         except BaseException:
             self._lock.release()
             raise
@@ -169,7 +165,7 @@ class Recorder:
                 "layers": [Layer(name=name, shape=tuple(p.shape)) for name, p in named],
                 "initial_weights": {k: checkpoint.tensor_digest(v) for k, v in self._model.state_dict().items()},
                 "code": code,
-                "code_digest": provenance.digest_of(code),
+                "code_digest": config.digest(code),
             }
         )
         self._tape = Tape(self.path, [p for _, p in named], writes=self.rank == 0, limits=self._limits)
@@ -357,28 +353,6 @@ class Recorder:
             self.checkpoint()
             raise SystemExit(EXIT_PREEMPTED if self._signals.terminated else 130)
 
-    def _describe(self) -> RunMeta:
-        commit, dirty = provenance.git_state(Path.cwd())
-        return RunMeta(
-            schema_version=schema.SCHEMA_VERSION,
-            id=uuid.uuid4().hex[:12],
-            status="running",
-            command=list(sys.orig_argv),
-            workdir=os.getcwd(),
-            seed=self.seed,
-            params=self._params,
-            params_digest=config.digest(self._params),
-            git_commit=commit,
-            git_dirty=dirty,
-            code={},
-            code_digest="",
-            data=provenance.data_digests(self._data),
-            fingerprint=fingerprint.capture(self._threads),
-            probe_every=self._every["probe"],
-            checkpoint_every=self._every["checkpoint"],
-            started=_now(),
-        )
-
     def _start(self) -> None:
         if self.rank == 0:
             files.clear_record(self.path)
@@ -396,7 +370,7 @@ class Recorder:
         before = schema.parse_meta(path.read_text(encoding="utf-8"), self.path)
         if before.status not in ("running", "preempted"):
             return False
-        _refuse_other(before, self.meta, self.path)
+        provenance.refuse_change(before, self.meta, self.path)
         return self._take_up(before)
 
     def _take_up(self, before: RunMeta | None) -> bool:
@@ -422,7 +396,7 @@ class Recorder:
         self._writer = checkpoint.CheckpointWriter(self._folder, self._keep)
         if before is not None:
             changes = fingerprint.differences(before.fingerprint, self.meta.fingerprint)
-            resume = Resume(at=_now(), from_step=state["step"], stack_changes=changes)
+            resume = Resume(at=provenance.now(), from_step=state["step"], stack_changes=changes)
             self.meta = before.model_copy(
                 update={
                     "status": "running",
@@ -464,7 +438,7 @@ class Recorder:
             if error is None:
                 raise  # otherwise the first error says more
         self._tape.close(finished=status == "finished")
-        self._note(status=status, reason=reason, steps=self.step, ended=_now())
+        self._note(status=status, reason=reason, steps=self.step, ended=provenance.now())
         self._write_meta(quiet=error is not None)
 
     def _note(self, **values: Any) -> None:
@@ -490,28 +464,3 @@ class Recorder:
     def _checkpoint_steps(self) -> list[int]:
         self._writer.wait()
         return [manifest.checkpoint_step(p) for p in self._checkpoint_folders()]
-
-
-def _refuse_other(before: RunMeta, now: RunMeta, where: Path) -> None:
-    """Refuse to continue an unfinished record under other conditions; name what changed."""
-    fix = "restore it to resume, or delete the record to start again"
-    old, new = config.leaves(before.params), config.leaves(now.params)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            what = f"unfinished record was made with {key}={old.get(key)!r}, now {new.get(key)!r}"
-            raise RecordMismatch(what, where=where, rule="a run resumes only under its own params", fix=fix)
-    if before.seed != now.seed:
-        raise RecordMismatch(f"unfinished record has seed {before.seed}, now {now.seed}", where=where, fix=fix)
-    changed = sorted(
-        name for name in before.data.keys() | now.data.keys() if before.data.get(name) != now.data.get(name)
-    )
-    # A module that only one of the two imported says nothing; one that both did must be the same.
-    changed += sorted(name for name in before.code.keys() & now.code.keys() if before.code[name] != now.code[name])
-    if changed:
-        raise RecordMismatch(f"{changed[0]} changed since the unfinished record", where=where, fix=fix)
-    if before.layers != now.layers:
-        raise RecordMismatch("the network's layers changed since the unfinished record", where=where, fix=fix)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
