@@ -89,10 +89,10 @@ def _flat(gradients: list[Tensor], sizes: list[int]) -> Tensor:
 
 def _histogram(flat: Tensor, layer_of: Tensor, layers: int) -> list[list[int]]:
     """Counts of floor(log2 |g|), clamped into 32 bins, per layer [L][32]."""
-    exponent = torch.frexp(flat)[1].to(torch.int64) - 1
-    bin_ = (exponent - HISTOGRAM_LOWEST_EXPONENT).clamp(0, HISTOGRAM_BINS - 1)
-    bin_ = torch.where(flat == 0, torch.zeros_like(bin_), bin_)
-    bin_ = torch.where(flat.isfinite(), bin_, torch.full_like(bin_, HISTOGRAM_BINS - 1))
+    # The exponent field of an IEEE float32 is floor(log2 |g|) + 127; it is 0 for zero and 255 for inf and NaN, which
+    # the clamp sends to the outer bins.
+    exponent = (flat.view(torch.int32) >> 23) & 0xFF
+    bin_ = (exponent - (127 + HISTOGRAM_LOWEST_EXPONENT)).clamp_(0, HISTOGRAM_BINS - 1)
     # torch.bincount has no deterministic CUDA kernel; the probe is rare, so the host counts.
     counts = torch.bincount((layer_of * HISTOGRAM_BINS + bin_).cpu(), minlength=layers * HISTOGRAM_BINS)
     table: list[list[int]] = counts.reshape(layers, HISTOGRAM_BINS).tolist()
