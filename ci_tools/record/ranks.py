@@ -1,10 +1,15 @@
 """What a record needs from DistributedDataParallel; without it each call is the one-process case."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+from ci_tools.errors import SwitchbackError
+
+T = TypeVar("T")
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -21,6 +26,27 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
+def decide(choose: Callable[[], T]) -> T:
+    """What rank 0 chooses, on every rank. A choice that reads or changes the disk must be made once, not by a race.
+
+    Raises:
+        SwitchbackError: the choice failed on rank 0; then it fails on every rank.
+    """
+    if not _running():
+        return choose()
+    answer: Any = None
+    if rank_and_world()[0] == 0:
+        try:
+            answer = choose()
+        except SwitchbackError as error:
+            answer = error
+    answer = gather(answer)[0]
+    if isinstance(answer, SwitchbackError):
+        raise answer
+    choice: T = answer
+    return choice
+
+
 def barrier() -> None:
     """Wait for all ranks."""
     if _running():
@@ -30,8 +56,10 @@ def barrier() -> None:
 def average_(values: torch.Tensor) -> None:
     """Replace values by their mean over the ranks."""
     if _running():
-        dist.all_reduce(values)
-        values.div_(dist.get_world_size())
+        # Gloo takes a strided view for a dense one without a word, and would sum its neighbours instead.
+        dense = values.contiguous()
+        dist.all_reduce(dense)
+        values.copy_(dense.div_(dist.get_world_size()))
 
 
 def any_rank(flag: bool, *, often: bool) -> bool:

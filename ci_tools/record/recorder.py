@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from ci_tools import config
 from ci_tools.console import progress, say
-from ci_tools.errors import RecordError, SwitchbackError, TrainingFailed
+from ci_tools.errors import RecordError, RecordMismatch, SwitchbackError, TrainingFailed
 from ci_tools.record import files, provenance, ranks, schema
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
@@ -114,6 +114,8 @@ class Recorder:
         self._open_step = False
         self._best: tuple[int, float] | None = None
         self._new_best = False
+        self._saved_step = -1
+        self._left = False
         self._watching = self._finished = False
         self._lock = RecordLock(self.path)
         self._signals = StopSignals()
@@ -180,12 +182,7 @@ class Recorder:
             metrics: final figures, for metrics.json.
             scores: per test example, column name to array [N]: id, label, score, then slice columns.
         """
-        self._complete_step()
-        self._tape.flush()
-        self._fail_if_diverged()
-        if self.step not in self._checkpoint_steps():
-            self.checkpoint()
-        self._writer.wait()
+        self._end_loop()
         if self.rank == 0:
             self._tape.finish(metrics, scores)
         self._finished = True
@@ -207,7 +204,7 @@ class Recorder:
         self._note(total_steps=total, batch_size=sampler.batch_size, steps_per_epoch=per_epoch)
         self._write_meta()
         with progress(total, f"train {self.path.name}") if self.rank == 0 else nullcontext() as bar:
-            while self.step < total:
+            while self.step < total and not self._left:
                 epoch, cursor = divmod(self.step, per_epoch)
                 sampler.seek(epoch, cursor)
                 self._tape.fetching()
@@ -215,7 +212,11 @@ class Recorder:
                     cursor = self.step % per_epoch
                     self._tape.next_batch(epoch, sampler.digest(epoch, cursor), self.step, sampler.batch_size)
                     self._open_step = True
-                    yield self.step, batch
+                    try:
+                        yield self.step, batch
+                    except GeneratorExit:
+                        self._left = True  # by `break`: a run that resumes behind it must not go on
+                        raise
                     self._complete_step()
                     if bar is not None and self.step % 8 == 0:
                         bar.update(self.step, self._tape.status)
@@ -278,8 +279,7 @@ class Recorder:
 
     def load_best(self) -> None:
         """Put the best checkpoint's weights into the model; call after the loop, before the final scoring."""
-        self._complete_step()
-        self._writer.wait()
+        self._end_loop()
         if self._best is not None:
             weights, _ = checkpoint.load(self._folder / manifest.checkpoint_name(self._best[0]))
             self._model.load_state_dict(weights)
@@ -293,8 +293,10 @@ class Recorder:
         if self.rank == 0:
             state = {
                 "step": self.step,
+                "left": self._left,
                 "best": self._best,
                 "best_step": self._best[0] if self._best else 0,
+                "best_metric": self.meta.best_metric,
                 "recoveries": [r.model_dump() for r in self.meta.recoveries],
                 "optimizer": self._optimizer.state_dict(),
                 "stateful": {name: part.state_dict() for name, part in self._stateful.items()},
@@ -302,7 +304,7 @@ class Recorder:
                 "tape": self._tape.state_dict(),
             }
             self._writer.write(self.step, self._model.state_dict(), state, self._tape.rows, before=self._tape.sync)
-        self._new_best = False
+        self._new_best, self._saved_step = False, self.step
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -315,16 +317,27 @@ class Recorder:
         if self._new_best or self.due("checkpoint"):
             self.checkpoint()
 
+    def _end_loop(self) -> None:
+        """Close the last step and save where the loop ended, before anything puts other weights into the model."""
+        self._complete_step()
+        self._tape.flush()
+        self._fail_if_diverged()
+        if self._saved_step != self.step:
+            self.checkpoint()
+        if self._segment:
+            raise SystemExit(0)
+        self._writer.wait()
+        ranks.barrier()
+
     def _return_to_good(self, onset: Onset, recover: Callable[[], None] | None) -> None:
         self._writer.wait()
         self._tape.flush()
-        good = [p for p in self._checkpoint_folders() if manifest.checkpoint_step(p) <= onset.step]
-        if recover is None or len(self.meta.recoveries) >= self._max_recoveries or not good:
+        may_return = recover is not None and len(self.meta.recoveries) < self._max_recoveries
+        good = ranks.decide(lambda: self._drop_checkpoints_behind(onset.step)) if may_return else None
+        if good is None:
             self._fail_if_diverged()
-        for folder in self._checkpoint_folders():
-            if folder not in good:
-                checkpoint.discard(folder)
-        weights, state = checkpoint.load(good[-1])
+            return
+        weights, state = checkpoint.load(good)
         recovery = Recovery(onset_step=onset.step, from_step=state["step"], reason=onset.reason)
         recoveries = [*self.meta.recoveries, recovery]
         self._load(weights, state)
@@ -333,6 +346,16 @@ class Recorder:
         self._write_meta()
         if recover is not None:
             recover()
+
+    def _drop_checkpoints_behind(self, step: int) -> Path | None:
+        """The newest checkpoint of at most `step`; those behind it are deleted. None, and none deleted, without one."""
+        folders = manifest.list_checkpoints(self._folder)
+        good = [p for p in folders if manifest.checkpoint_step(p) <= step]
+        if not good:
+            return None
+        for folder in folders[len(good) :]:
+            checkpoint.discard(folder)
+        return good[-1]
 
     def _fail_if_diverged(self) -> None:
         onset = self._tape.onset
@@ -364,34 +387,10 @@ class Recorder:
 
     def _resume(self) -> bool:
         """Take up an unfinished record; false where there is none."""
-        path = self.path / schema.META
-        if not path.exists():
-            return self._segment is not None and self._take_up(None)
-        before = schema.parse_meta(path.read_text(encoding="utf-8"), self.path)
-        if before.status not in ("running", "preempted"):
-            return False
-        provenance.refuse_change(before, self.meta, self.path)
-        return self._take_up(before)
-
-    def _take_up(self, before: RunMeta | None) -> bool:
-        if self.rank == 0:
-            files.clear_scratch(self._folder)
-        warnings: list[str] = []
-        while (folder := checkpoint.newest_good(self._folder, warnings.append)) is not None:
-            weights, state = checkpoint.load(folder)
-            try:
-                if self.rank == 0 and before is not None:
-                    self._tape.cut(state["tape"])
-            except RecordError as error:
-                warnings.append(f"{error}; falling back to the checkpoint before")
-                checkpoint.discard(folder)
-                continue
-            break
-        for warning in warnings:
-            say(f"warning: {warning}")
+        before, folder, warnings = ranks.decide(self._choose_checkpoint)
         if folder is None:
             return False
-        ranks.barrier()
+        weights, state = checkpoint.load(folder)
         self._tape.open(self._every["probe"])
         self._writer = checkpoint.CheckpointWriter(self._folder, self._keep)
         if before is not None:
@@ -410,6 +409,46 @@ class Recorder:
         self._write_meta()
         return True
 
+    def _choose_checkpoint(self) -> tuple[RunMeta | None, Path | None, list[str]]:
+        """The unfinished record that stands here, its newest usable checkpoint, and what was wrong with the others.
+
+        The logs are cut to what that checkpoint counts on.
+        """
+        warnings: list[str] = []
+        before = self._unfinished()
+        if before is None and self._segment is None:
+            return None, None, warnings
+        files.clear_scratch(self._folder)
+        while (folder := checkpoint.newest_good(self._folder, warnings.append)) is not None:
+            state = checkpoint.load(folder)[1]
+            if len(state["generators"]) != self.world:
+                raise RecordMismatch(
+                    f"unfinished record was made by {len(state['generators'])} processes, now {self.world}",
+                    where=self.path,
+                    fix="resume it with as many, or delete the record to start again",
+                )
+            try:
+                if before is not None:
+                    self._tape.cut(state["tape"])
+            except RecordError as error:
+                warnings.append(f"{error}; falling back to the checkpoint before")
+                checkpoint.discard(folder)
+                continue
+            break
+        for warning in warnings:
+            say(f"warning: {warning}")
+        return before, folder, warnings
+
+    def _unfinished(self) -> RunMeta | None:
+        path = self.path / schema.META
+        if not path.exists():
+            return None
+        before = schema.parse_meta(path.read_text(encoding="utf-8"), self.path)
+        if before.status not in ("running", "preempted"):
+            return None
+        provenance.refuse_change(before, self.meta, self.path)
+        return before
+
     def _load(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         self._model.load_state_dict(weights)
         self._optimizer.load_state_dict(state["optimizer"])
@@ -419,7 +458,8 @@ class Recorder:
         self._optimizer.zero_grad(set_to_none=True)
         self._tape.load_state_dict(state["tape"])
         self.step, self._best, self._new_best = state["step"], state["best"], False
-        self._note(best_step=state["best_step"], best_metric=self.meta.best_metric if self._best else "")
+        self._saved_step, self._left = self.step, state["left"]
+        self._note(best_step=state["best_step"], best_metric=state["best_metric"])
 
     def _close(self, error: BaseException | None) -> None:
         status, reason = "finished", ""
@@ -432,8 +472,8 @@ class Recorder:
         try:
             if hasattr(self, "_writer"):
                 self._writer.wait()
-            if status != "finished":
-                self._tape.flush()
+            if status != "finished" and self.world == 1:
+                self._tape.flush()  # of several ranks one may fail alone, and must not wait for the others here
         except SwitchbackError:
             if error is None:
                 raise  # otherwise the first error says more
@@ -458,9 +498,3 @@ class Recorder:
     def _folder(self) -> Path:
         return self.path / schema.CHECKPOINTS
 
-    def _checkpoint_folders(self) -> list[Path]:
-        return manifest.list_checkpoints(self._folder)
-
-    def _checkpoint_steps(self) -> list[int]:
-        self._writer.wait()
-        return [manifest.checkpoint_step(p) for p in self._checkpoint_folders()]

@@ -11,6 +11,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,13 @@ class CheckpointWriter:
         self.wait()
         tree, tensors = split(state)
         weights, tensors = _copy(weights), _copy(tensors)
-        protected = {step, int(state["best_step"])}
+        facts = {"trace_rows": trace_rows, "best_step": int(state["best_step"])}
 
         def work() -> None:
             try:
                 before()
-                _write(self.root / manifest.checkpoint_name(step), weights, tensors, tree, trace_rows)
-                prune(self.root, self.keep, protected)
+                _write(self.root / manifest.checkpoint_name(step), weights, tensors, tree, facts)
+                prune(self.root, self.keep)
             except BaseException as error:  # handed to the training thread by wait()
                 self._error = error
 
@@ -70,10 +71,18 @@ class CheckpointWriter:
             ) from error
 
 
-def prune(root: Path, keep: int, protected: set[int]) -> None:
-    """Delete all but the newest `keep` checkpoints and those at the `protected` steps."""
-    for folder in manifest.list_checkpoints(root)[:-keep]:
-        if manifest.checkpoint_step(folder) not in protected:
+def prune(root: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints and those that were the best when one of these was made.
+
+    A run that goes back to any kept checkpoint thus still finds the best one that this state refers to.
+    """
+    found = manifest.list_checkpoints(root)
+    best = set()
+    for folder in found[-keep:]:
+        with suppress(CheckpointError):  # damaged since: it refers to nothing
+            best.add(manifest.read_manifest(folder).get("best_step"))
+    for folder in found[:-keep]:
+        if manifest.checkpoint_step(folder) not in best:
             discard(folder)
 
 
@@ -118,7 +127,7 @@ def _copy(tensors: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def _write(folder: Path, weights: dict[str, Any], tensors: dict[str, Any], tree: Any, trace_rows: int) -> None:
+def _write(folder: Path, weights: dict[str, Any], tensors: dict[str, Any], tree: Any, facts: dict[str, int]) -> None:
     scratch = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -129,7 +138,7 @@ def _write(folder: Path, weights: dict[str, Any], tensors: dict[str, Any], tree:
         names = (WEIGHTS, TENSORS, STATE)
         digests = {WEIGHTS: _digests(weights), TENSORS: _digests(tensors)}
         content = {
-            "trace_rows": trace_rows,
+            **facts,
             "files": {name: manifest.file_digest(scratch / name) for name in names},
             "tensors": digests,
         }

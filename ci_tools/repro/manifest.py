@@ -41,18 +41,30 @@ def bytes_digest(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says that it holds, unchecked.
+
+    Raises:
+        CheckpointError: it does not say so legibly.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if not isinstance(manifest["files"], dict) or not isinstance(manifest["tensors"], dict):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError("manifest is missing or unreadable", where=folder) from None
+    return manifest
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """Check every file, then every tensor, against the manifest; returns the manifest.
 
     Raises:
         CheckpointError: names the first file or tensor that is missing or differs.
     """
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        files, tensors = manifest["files"], manifest["tensors"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CheckpointError("manifest is missing or unreadable", where=folder) from None
-    for name, expected in files.items():
+    manifest = read_manifest(folder)
+    tensors = manifest["tensors"]
+    for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{name} is missing", where=folder)
