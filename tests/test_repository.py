@@ -45,6 +45,15 @@ def test_params_yaml_spells_out_every_default():
     assert shipped == Params().model_dump(mode="json")
 
 
+def test_dvc_accepts_the_pipeline_and_its_plots():
+    from dvc.repo import Repo
+
+    repo = Repo(str(ROOT))
+    assert {stage.addressing.partition("@")[0] for stage in repo.index.stages} == set(STAGES)
+    drawn = [name for plots in repo.index._plots.values() for plot in plots for name in plot]
+    assert {"evaluation/precision_recall.csv", "evaluation/roc.csv"} <= set(drawn)
+
+
 def test_every_stage_runs_a_module_or_command_that_exists():
     for stage in STAGES.values():
         program, *arguments = shlex.split(stage["cmd"])

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -90,9 +91,9 @@ class Record:
 
     def final_trace(self) -> pa.Table:
         """The trace without rows that a return to a checkpoint abandoned; steps rise by one from row to row."""
-        steps = self.trace.column("step").to_pylist()
-        last = {step: row for row, step in enumerate(steps)}
-        return self.trace.take([last[step] for step in sorted(last)])
+        steps = np.append(self.trace.column("step").to_numpy(), np.iinfo(np.int64).max)
+        lowest_behind = np.minimum.accumulate(steps[::-1])[::-1][1:]
+        return self.trace.filter(pa.array(steps[:-1] < lowest_behind))
 
     def _log(self, name: str, expected: pa.Schema) -> pa.Table:
         table = read_log(self.path / name)

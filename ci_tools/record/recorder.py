@@ -25,6 +25,7 @@ from ci_tools import config
 from ci_tools.console import progress, say
 from ci_tools.errors import RecordError, RecordMismatch, SwitchbackError, TrainingFailed
 from ci_tools.record import files, provenance, ranks, schema
+from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
 from ci_tools.record.stop import StopSignals
@@ -34,20 +35,9 @@ from ci_tools.repro.order import SeededBatches
 from ci_tools.repro.segment import Segment, current_segment
 
 B = TypeVar("B", bound=tuple[torch.Tensor, ...])
-Batch_co = TypeVar("Batch_co", covariant=True)
 
 EXIT_PREEMPTED = 75
 """Exit code after SIGTERM (EX_TEMPFAIL): the runner may start the same command again."""
-
-
-class Loader(Protocol[Batch_co]):
-    """What `Recorder.steps` iterates: batches in the order of a `SeededBatches`."""
-
-    @property
-    def batch_sampler(self) -> Any:
-        """The `SeededBatches` that decides the order."""
-
-    def __iter__(self) -> Iterator[Batch_co]: ...
 
 
 class Stateful(Protocol):
@@ -208,7 +198,7 @@ class Recorder:
                 epoch, cursor = divmod(self.step, per_epoch)
                 sampler.seek(epoch, cursor)
                 self._tape.fetching()
-                for batch in loader:
+                for batch in start_epoch(loader, self.seed, epoch):
                     cursor = self.step % per_epoch
                     self._tape.next_batch(epoch, sampler.digest(epoch, cursor), self.step, sampler.batch_size)
                     self._open_step = True
@@ -332,9 +322,9 @@ class Recorder:
     def _return_to_good(self, onset: Onset, recover: Callable[[], None] | None) -> None:
         self._writer.wait()
         self._tape.flush()
-        may_return = recover is not None and len(self.meta.recoveries) < self._max_recoveries
+        may_return = len(self.meta.recoveries) < self._max_recoveries
         good = ranks.decide(lambda: self._drop_checkpoints_behind(onset.step)) if may_return else None
-        if good is None:
+        if recover is None or good is None:
             self._fail_if_diverged()
             return
         weights, state = checkpoint.load(good)
@@ -344,7 +334,7 @@ class Recorder:
         self._tape.begin_attempt(len(recoveries))
         self._note(recoveries=recoveries)
         self._write_meta()
-        if recover is not None:
+        for _ in recoveries[len(state["recoveries"]) :]:  # all that this checkpoint does not know of yet
             recover()
 
     def _drop_checkpoints_behind(self, step: int) -> Path | None:
@@ -469,6 +459,7 @@ class Recorder:
         elif error is not None or not self._finished:
             status = "failed"
             reason = str(error) if isinstance(error, SwitchbackError) else repr(error)
+            reason = reason if error is not None else "the script ended without run.finish(…)"
         try:
             if hasattr(self, "_writer"):
                 self._writer.wait()
@@ -497,4 +488,3 @@ class Recorder:
     @property
     def _folder(self) -> Path:
         return self.path / schema.CHECKPOINTS
-

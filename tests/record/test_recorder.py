@@ -240,6 +240,38 @@ def test_finished_record_is_replaced_by_a_new_run(tmp_path):
     assert (meta.steps, meta.resumes) == (40, [])
 
 
+def train_with_workers(record, stop=None):
+    """Dropout draws from the generator that a DataLoader, too, draws from whenever it starts."""
+
+    class Rows(torch.utils.data.Dataset):
+        def __getitem__(self, i):
+            return torch.full((3,), float(i)), torch.tensor([float(i % 2)])
+
+    with Recorder(record, params={}, seed=5, checkpoint_every=4) as run:
+        model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+        run.watch(model, optimizer)
+        sampler = toy.SeededBatches(64, 8, 5)
+        loader = torch.utils.data.DataLoader(Rows(), batch_sampler=sampler, num_workers=1, prefetch_factor=1)
+        for step, (x, y) in run.steps(loader, 12):
+            if step == stop:
+                raise SystemExit(130)
+            loss = torch.nn.functional.mse_loss(model(x), y)
+            loss.backward()
+            run.record(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        run.finish({})
+    return record
+
+
+def test_run_with_a_data_loader_resumes_mid_epoch_to_the_same_dropout(tmp_path):
+    whole = train_with_workers(tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        train_with_workers(tmp_path / "run", stop=6)
+    assert compare(whole, train_with_workers(tmp_path / "run")).identical
+
+
 # -- divergence ---------------------------------------------------------------------------------------------------
 
 
@@ -394,7 +426,8 @@ def test_forgotten_record_call_is_named(tmp_path):
 def test_script_that_forgets_to_finish_is_told(tmp_path):
     with pytest.raises(RecordError, match=r"without run\.finish"):
         toy.train(tmp_path / "run", steps=3, finish=False)
-    assert open_record(tmp_path / "run").meta.status == "failed"
+    meta = open_record(tmp_path / "run").meta
+    assert (meta.status, meta.reason) == ("failed", "the script ended without run.finish(…)")
 
 
 def test_exception_of_the_user_is_kept_as_the_reason(tmp_path):
