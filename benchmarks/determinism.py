@@ -1,11 +1,11 @@
 """What deterministic kernels cost: the reference step, and on a GPU the operations known to be affected."""
 
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import torch
 
-from benchmarks.harness import Arm, Result, Rounds, interleave, measuring
+from benchmarks.harness import Arm, Result, Rounds, Steps, interleave, measuring
 from benchmarks.reference import plain_steps, samples, shipped_params
 from ci_tools.repro.determinism import make_deterministic
 
@@ -24,7 +24,7 @@ def main(options: Namespace) -> Result:
     plan = QUICK if options.quick else FULL
     plan = plan._replace(rounds=options.rounds or plan.rounds)
     rows = samples(device)
-    workloads = {"reference step": lambda: plain_steps(params, rows)}
+    workloads: dict[str, Callable[[], Steps]] = {"reference step": lambda: plain_steps(params, rows)}
     if gpu:
         workloads |= {"convolution": convolution, "embedding": embedding, "index_add": index_add}
     arms = [
@@ -41,7 +41,7 @@ def main(options: Namespace) -> Result:
     return result
 
 
-def convolution() -> Iterator[None]:
+def convolution() -> Steps:
     """3×3 convolution, 64 channels, 56×56, batch 32: forward and backward."""
     layer = torch.nn.Conv2d(64, 64, 3, padding=1).cuda()
     x = torch.randn(32, 64, 56, 56, device="cuda", requires_grad=True)
@@ -50,7 +50,7 @@ def convolution() -> Iterator[None]:
         yield
 
 
-def embedding() -> Iterator[None]:
+def embedding() -> Steps:
     """Backward of an embedding with many collisions: 100,000 look-ups in 1,000 rows of 64."""
     table = torch.nn.Embedding(1000, 64).cuda()
     ids = torch.randint(0, 1000, (100_000,), device="cuda")
@@ -59,7 +59,7 @@ def embedding() -> Iterator[None]:
         yield
 
 
-def index_add() -> Iterator[None]:
+def index_add() -> Steps:
     """100,000 rows of 64 added into 1,000."""
     ids = torch.randint(0, 1000, (100_000,), device="cuda")
     rows, target = torch.randn(100_000, 64, device="cuda"), torch.zeros(1000, 64, device="cuda")
@@ -68,7 +68,7 @@ def index_add() -> Iterator[None]:
         yield
 
 
-def _flagged(steps: Iterator[None], deterministic: bool, fill: bool) -> Iterator[None]:
+def _flagged(steps: Steps, deterministic: bool, fill: bool) -> Steps:
     while True:
         torch.use_deterministic_algorithms(deterministic)
         torch.utils.deterministic.fill_uninitialized_memory = fill

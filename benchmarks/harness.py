@@ -11,7 +11,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +22,15 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 
+Steps = Generator[None, None, None]
+"""One unit of work per `next`; ends its arm when closed."""
+
 
 class Arm(NamedTuple):
     """One of the things compared."""
 
     name: str
-    steps: Iterator[Any]
-    """Each `next` does one unit of work: an optimizer step, for instance."""
+    steps: Steps
     against: str = "bare"
     """Arm whose time is the denominator of this arm's ratio; its own name for none."""
 

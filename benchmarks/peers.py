@@ -1,9 +1,8 @@
 """Other ways to monitor the same step. Needs .venv-bench (requirements.txt)."""
 
-import csv
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,10 @@ from greenlet import getcurrent, greenlet
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import grad_norm
 
+from benchmarks.harness import Steps
 from benchmarks.reference import Hooks, build, shuffled_batches
 from model.network import Batch, RiskNetwork
 from model.params import Params
-
-
-class ItemLoop(Hooks):
-    """Norm and absolute maximum of each parameter's gradient by `.item()`, one CSV row per step."""
-
-    def __init__(self, model: RiskNetwork, path: Path) -> None:
-        super().__init__(model)
-        self._file = path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-
-    def after_backward(self, loss: torch.Tensor) -> None:
-        """Read every layer."""
-        row = [loss.item()]
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                row += [parameter.grad.norm().item(), parameter.grad.abs().max().item()]
-        self._writer.writerow(row)
-
-    def close(self) -> None:
-        """Close the CSV."""
-        self._file.close()
 
 
 class WandbWatch(Hooks):
@@ -96,7 +75,7 @@ class Pause(pl.Callback):
         self.pause()
 
 
-def lightning_steps(params: Params, rows: Batch, folder: Path, *, norms: bool) -> Iterator[None]:
+def lightning_steps(params: Params, rows: Batch, folder: Path, *, norms: bool) -> Steps:
     """The reference step inside a Lightning Trainer, one per `next`; `norms` logs to CSV at every step."""
 
     def fit(pause: Callable[[], None]) -> None:
@@ -130,7 +109,7 @@ def quiet_trainer(folder: Path, device: torch.device, **options: Any) -> pl.Trai
     )
 
 
-def paused(run: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+def paused(run: Callable[[Callable[[], None]], None]) -> Steps:
     """Make a generator of a function that owns its loop and calls `pause()` once per step.
 
     A greenlet, not a thread: the loop stays on the thread, and so on the OpenMP pool, of the other arms.

@@ -1,12 +1,13 @@
 """The reference training step on synthetic rows of the reference shapes, bare and recorded."""
 
+import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.harness import ROOT
+from benchmarks.harness import ROOT, Steps
 from ci_tools.config import load
 from ci_tools.record import Recorder, SeededBatches, SeededLoader
 from model.network import Batch, RiskNetwork
@@ -72,7 +73,28 @@ class Hooks:
         """The arm ends."""
 
 
-def plain_steps(params: Params, rows: Batch, hooks: Callable[[RiskNetwork], Hooks] = Hooks) -> Iterator[None]:
+class ItemLoop(Hooks):
+    """Norm and absolute maximum of each parameter's gradient by `.item()`, one CSV row per step."""
+
+    def __init__(self, model: RiskNetwork, path: Path) -> None:
+        super().__init__(model)
+        self._file = path.open("w", newline="")
+        self._writer = csv.writer(self._file)
+
+    def after_backward(self, loss: torch.Tensor) -> None:
+        """Read every layer."""
+        row = [loss.item()]
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                row += [parameter.grad.norm().item(), parameter.grad.abs().max().item()]
+        self._writer.writerow(row)
+
+    def close(self) -> None:
+        """Close the CSV."""
+        self._file.close()
+
+
+def plain_steps(params: Params, rows: Batch, hooks: Callable[[RiskNetwork], Hooks] = Hooks) -> Steps:
     """The bare loop, one optimizer step per `next`; `hooks` is what an arm adds to it."""
     p = params.train
     model, optimizer = build(params, rows.label_B.device)
@@ -92,7 +114,7 @@ def plain_steps(params: Params, rows: Batch, hooks: Callable[[RiskNetwork], Hook
         hook.close()
 
 
-def recorded_steps(params: Params, rows: Batch, folder: Path, *, probes: bool) -> Iterator[None]:
+def recorded_steps(params: Params, rows: Batch, folder: Path, *, probes: bool) -> Steps:
     """The same step under the recorder, as model/train.py drives it; no checkpoints, no evaluations."""
     p = params.train
     device = rows.label_B.device

@@ -7,14 +7,14 @@ best weights. Each figure is one whole call, from reading the data to the test m
 import copy
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.harness import Arm, Result, Rounds, interleave, measuring
+from benchmarks.harness import Arm, Result, Rounds, Steps, interleave, measuring
 from benchmarks.reference import shipped_params
 from ci_tools.record import SeededBatches, open_record
 from ci_tools.repro.determinism import make_deterministic, seed_everything
@@ -50,7 +50,7 @@ def main(options: Namespace) -> Result:
         prepare(params.data, folder / "data")
         order = batch_order(params, folder / "data")
         quality: dict[str, Figures] = {}
-        runs = {
+        runs: dict[str, Callable[[], Figures]] = {
             "bare": partial(bare, params, folder / "data", order),
             "switchback": partial(recorded, params, folder),
             **_lightning(params, folder, order, result),
@@ -140,7 +140,7 @@ def _lightning(
     return {"lightning": partial(run, params, folder, order)}
 
 
-def _repeat(name: str, run: Callable[[], Figures], quality: dict[str, Figures]) -> Iterator[None]:
+def _repeat(name: str, run: Callable[[], Figures], quality: dict[str, Figures]) -> Steps:
     while True:
         quality[name] = run()
         yield

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -39,7 +40,7 @@ class Batches:
 class Module(pl.LightningModule):
     """Reference model, optimizer, schedule and validation metrics."""
 
-    def __init__(self, params: Params, schema: dict) -> None:
+    def __init__(self, params: Params, schema: dict[str, Any]) -> None:
         super().__init__()
         self.params = params
         self.model = RiskNetwork(params.network, schema)

@@ -10,9 +10,10 @@ from model.params import Train
 
 def build_optimizer(model: torch.nn.Module, p: Train) -> torch.optim.Optimizer:
     """The optimizer of `p.optimizer`; biases, norms and embeddings are not decayed."""
-    matrices = [w for w in model.parameters() if w.dim() > 1]
-    vectors = [w for w in model.parameters() if w.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": p.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    embedded = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    decayed = [w for w in model.parameters() if w.dim() > 1 and id(w) not in embedded]
+    others = [w for w in model.parameters() if w.dim() <= 1 or id(w) in embedded]
+    groups = [{"params": decayed, "weight_decay": p.weight_decay}, {"params": others, "weight_decay": 0.0}]
     match p.optimizer:
         case "sgd":
             return torch.optim.SGD(groups, lr=p.lr)

@@ -1,6 +1,6 @@
 """The record under DistributedDataParallel: two gloo processes on one machine.
 
-Run as a program, this file is a server that forks the ranks of one job per line of JSON, so that torch is imported once.
+Run as a program, this file is a server that forks the ranks of each job (a line of JSON), to import torch only once.
 """
 
 import json
@@ -106,6 +106,8 @@ def rank_process(rank, world, rendezvous, record, options):
 
 
 def serve():
+    import torch._inductor  # noqa: F401 - what the first optimizer of each child would import
+
     for line in sys.stdin:
         job = json.loads(line)
         with tempfile.TemporaryDirectory() as scratch:
@@ -174,7 +176,7 @@ def test_record_is_that_of_one_process_on_the_whole_batch(ranks, tmp_path):
     for name in ("grad_rms", "grad_absmax"):
         a, b = (np.array(r.trace.column(name).to_pylist()) for r in (one, two))
         np.testing.assert_allclose(a, b, rtol=2e-2, atol=1e-5, err_msg=name)
-    assert two.evals.num_rows == one.evals.num_rows == 4
+    assert two.evals.num_rows == one.evals.num_rows == 3
     assert two.probes.column("step").to_pylist() == [24, 49, 74]
 
 

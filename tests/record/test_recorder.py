@@ -245,7 +245,7 @@ def train_with_workers(record, stop=None):
 
     class Rows(torch.utils.data.Dataset):
         def __getitem__(self, i):
-            return torch.full((3,), float(i)), torch.tensor([float(i % 2)])
+            return torch.full((3,), i / 64), torch.tensor([float(i % 2)])
 
     with Recorder(record, params={}, seed=5, checkpoint_every=4) as run:
         model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
