@@ -23,10 +23,10 @@ def python() -> Path:
     if not stamp.exists() or stamp.read_text() != digest:
         stamp.unlink(missing_ok=True)
         print(f"installing the peers into {FOLDER.name}", file=sys.stderr)
-        pip = [interpreter, "-m", "pip", "install", "--quiet", "--editable", "."]
-        pins = ["--requirement", "benchmarks/requirements.txt", "--constraint", "constraints.txt"]
-        for command in ([sys.executable, "-m", "venv", FOLDER], [*pip, *pins]):
-            if subprocess.run(command, cwd=ROOT).returncode:
+        install = [interpreter, "-m", "pip", "install", "--quiet", "--editable", "."]
+        install += ["--requirement", "benchmarks/requirements.txt", "--constraint", "constraints.txt"]
+        for command in ([sys.executable, "-m", "venv", FOLDER], install):
+            if subprocess.run([str(word) for word in command], cwd=ROOT).returncode:
                 fix = "read the message above, or measure without peers: --here"
                 raise DependencyUnavailable("the peers could not be installed", where=FOLDER.name, fix=fix)
         stamp.write_text(digest)

@@ -163,7 +163,7 @@ def _timed_reference(folder: Path) -> tuple[float, float]:
 
 
 def _closed(meta: Path) -> bool:
-    return json.loads(meta.read_text(encoding="utf-8"))["status"] == "finished"
+    return bool(json.loads(meta.read_text(encoding="utf-8"))["status"] == "finished")
 
 
 def _wait_for(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -1,11 +1,13 @@
 """Seconds a person waits: a cold `switchback run` in a fresh clone, one with nothing changed, and the help text."""
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 from benchmarks.harness import ROOT, Result, measuring, summary
@@ -17,22 +19,27 @@ SMALL = ("train.steps=60", "train.warmup=10", "seeds=[1]", "data.simulated.trans
 
 def main(options: Namespace) -> Result:
     """The clone holds what is committed; the environment is the one that runs this."""
-    settings = {"seeds": list(shipped_params().seeds), "set": list(SMALL) if options.quick else []}
+    changed = SMALL if options.quick else ()
+    settings = {"seeds": list(shipped_params().seeds), "set": list(changed)}
     repeats = options.rounds or (1 if options.quick else 5)
     with (
         tempfile.TemporaryDirectory() as scratch,
         measuring("pipeline", options.command, settings, "s", threads=shipped_params().train.threads) as result,
     ):
         clone = Path(scratch, "clone")
-        _seconds(["git", "clone", "--quiet", str(ROOT), str(clone)], cwd=ROOT)
-        changes = [word for setting in settings["set"] for word in ("--set", setting)]
+        _timed(["git", "clone", "--quiet", str(ROOT), str(clone)], cwd=ROOT)
+        changes = [word for setting in changed for word in ("--set", setting)]
         commands = {
             "switchback run, cold": ([*switchback(), "run", *changes], 1),
-            "switchback run, nothing changed": ([*switchback(), "run"], repeats),
+            "switchback run, nothing changed": ([*switchback(), "run", "--json"], repeats),
             "switchback --help": ([*switchback(), "--help"], 2 * repeats),
         }
         for name, (command, times) in commands.items():
-            result.arms[name] = summary([_seconds(command, cwd=clone) for _ in range(times)])
+            seconds, outputs = zip(*(_timed(command, cwd=clone) for _ in range(times)), strict=True)
+            result.arms[name] = summary(seconds)
+            if "--json" in command:
+                steps = json.loads(outputs[-1])["pipeline"]["steps"]
+                result.facts["stages with nothing changed"] = dict(Counter(step["outcome"] for step in steps))
     return result
 
 
@@ -41,7 +48,7 @@ def switchback() -> list[str]:
     return [str(Path(sys.executable).with_name("switchback"))]
 
 
-def _seconds(command: list[str], cwd: Path) -> float:
+def _timed(command: list[str], cwd: Path) -> tuple[float, str]:
     # The clone's own packages come first, and its stages find this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PYTHONPATH": str(cwd), "PATH": path}
@@ -53,4 +60,4 @@ def _seconds(command: list[str], cwd: Path) -> float:
         raise SwitchbackError(
             f"exit {done.returncode}: {last}", where=f"{Path(command[0]).name} {command[1]}", fix="run it by hand"
         )
-    return seconds
+    return seconds, done.stdout
