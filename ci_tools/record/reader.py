@@ -110,7 +110,7 @@ def open_record(path: str | Path) -> Record:
     """
     path = Path(path)
     try:
-        text = (path / schema.META).read_text(encoding="utf-8")
+        text = (path / schema.META).read_text(encoding="utf-8", errors="replace")
     except OSError:
         raise RecordError("no run record here", where=path, fix="name a folder that holds run.json") from None
     return Record(path, parse_meta(text, path))

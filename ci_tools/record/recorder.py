@@ -433,7 +433,7 @@ class Recorder:
         path = self.path / schema.META
         if not path.exists():
             return None
-        before = schema.parse_meta(path.read_text(encoding="utf-8"), self.path)
+        before = schema.parse_meta(path.read_text(encoding="utf-8", errors="replace"), self.path)
         if before.status not in ("running", "preempted"):
             return None
         provenance.refuse_change(before, self.meta, self.path)

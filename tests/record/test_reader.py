@@ -1,0 +1,214 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ci_tools.errors import RecordError
+from ci_tools.record import open_record, schema
+
+READ_EVERYTHING = """
+import sys
+sys.modules["torch"] = None
+from ci_tools.record import open_record
+from ci_tools.repro import manifest
+from ci_tools.repro.compare import compare
+record = open_record(sys.argv[1])
+print(record.trace.num_rows, record.final_trace().num_rows, record.probes.num_rows, record.evals.num_rows)
+print(record.scores.num_rows, record.metrics, record.weights.name)
+print(all(manifest.verify(folder)["tensors"] for folder in record.checkpoints))
+print(sorted(manifest.read_tensors(record.weights)))
+print(compare(sys.argv[1], sys.argv[1]).identical)
+import ci_tools.record
+try:
+    ci_tools.record.Recorder
+except ImportError:
+    print("only writing needs torch")
+"""
+
+
+@pytest.fixture
+def record(finished, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def edit(record, **values):
+    meta = json.loads((record / "run.json").read_text())
+    (record / "run.json").write_text(json.dumps(meta | values))
+
+
+def write_trace(record, steps):
+    """A trace of these steps, in this order, with zeros in the other columns."""
+    columns = schema.trace_schema(6)
+    table = pa.Table.from_pylist(
+        [{f.name: [0.0] * 6 if pa.types.is_fixed_size_list(f.type) else 0 for f in columns} for _ in steps], columns
+    )
+    table = table.set_column(0, columns.field("step"), pa.array(steps, pa.int64()))
+    table = table.set_column(
+        columns.get_field_index("samples_seen"), columns.field("samples_seen"), pa.array(range(len(steps)), pa.int64())
+    )
+    with pa.ipc.new_stream(str(record / "trace.arrows"), columns) as writer:
+        writer.write_table(table)
+
+
+def test_everything_is_read_without_torch(finished):
+    done = subprocess.run(
+        [sys.executable, "-c", READ_EVERYTHING, str(finished)], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "120 120 4 4",
+        "2 {'negative_mse': 0.0} model.safetensors",
+        "True",
+        "['0.bias', '0.weight', '3.bias', '3.weight', '5.bias', '5.weight']",
+        "True",
+        "only writing needs torch",
+    ]
+
+
+def test_unknown_attribute_of_the_package_is_an_attribute_error():
+    import ci_tools.record
+
+    with pytest.raises(AttributeError, match="no attribute 'Recordre'"):
+        ci_tools.record.Recordre  # noqa: B018
+
+
+# -- the final trace ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "kept"),
+    [
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ([0, 1, 2, 3, 1, 2, 3, 4], [0, 4, 5, 6, 7]),  # one return to step 1
+        ([0, 1, 2, 3, 2, 3, 1, 2, 3], [0, 6, 7, 8]),  # two returns, the second further back
+        ([0, 1, 2, 3, 4, 5, 2, 3], [0, 1, 6, 7]),  # ended before it caught up with what it abandoned
+        ([0, 1, 0], [2]),
+        ([], []),
+    ],
+)
+def test_final_trace_leaves_out_what_was_abandoned(record, steps, kept):
+    write_trace(record, steps)
+    edit(record, steps=0)
+    final = open_record(record).final_trace()
+    assert final.column("samples_seen").to_pylist() == kept
+    assert final.column("step").to_pylist() == [steps[row] for row in kept]
+
+
+# -- the released weights -----------------------------------------------------------------------------------------
+
+
+def test_without_a_metric_the_last_checkpoint_is_released(record):
+    edit(record, best_metric="", best_step=0)
+    assert open_record(record).weights.parent.name == "step-00000120"
+
+
+def test_released_checkpoint_that_is_gone_is_named(record):
+    edit(record, best_step=77)
+    with pytest.raises(RecordError, match=r"no checkpoint of step 77; the run must have finished"):
+        open_record(record).weights  # noqa: B018
+
+
+def test_unfinished_folders_are_no_checkpoints(record):
+    before = open_record(record).checkpoints
+    for name in (".step-00000130.new", ".step-00000130.old", "damaged-step-00000130", "step-x"):
+        (record / "checkpoints" / name).mkdir()
+    (record / "checkpoints" / "step-00000140").write_text("a file")
+    assert open_record(record).checkpoints == before
+
+
+# -- damage -------------------------------------------------------------------------------------------------------
+
+
+def test_missing_meta_is_one_clear_error(record):
+    (record / "run.json").unlink()
+    with pytest.raises(RecordError, match=r"no run record here. Fix: name a folder that holds run\.json"):
+        open_record(record)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema_version": "1"}', "{}", "\udcff"])
+def test_meta_that_is_no_record_is_one_clear_error(record, text):
+    (record / "run.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RecordError) as caught:
+        open_record(record)
+    assert str(record) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("status", "paused"), ("seed", "three"), ("layers", [{"name": "w"}]), ("command", None)]
+)
+def test_bad_value_in_the_meta_is_named_by_its_key(record, key, value):
+    edit(record, **{key: value})
+    with pytest.raises(RecordError, match=rf"run\.json: {key}"):
+        open_record(record)
+
+
+def test_unknown_key_in_the_meta_is_ignored(record):
+    edit(record, weather="fine")
+    assert open_record(record).meta.status == "finished"
+
+
+@pytest.mark.parametrize(
+    ("name", "part"), [("trace.arrows", "trace"), ("probes.arrows", "probes"), ("evals.arrows", "evals")]
+)
+def test_log_with_other_columns_is_refused(record, name, part):
+    table = pa.table({"step": pa.array([1, 2], pa.int32())})
+    with pa.ipc.new_stream(str(record / name), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(RecordError, match=rf"{name} has other columns than its schema version"):
+        getattr(open_record(record), part)
+
+
+@pytest.mark.parametrize("part", ["trace", "probes", "evals"])
+def test_missing_log_is_one_clear_error(record, part):
+    (record / f"{part}.arrows").unlink()
+    with pytest.raises(RecordError, match=rf"{part}\.arrows: no such file"):
+        getattr(open_record(record), part)
+
+
+def test_trace_of_another_network_is_refused(record):
+    edit(record, layers=[])
+    with pytest.raises(RecordError, match="other columns"):
+        open_record(record).trace  # noqa: B018
+
+
+def test_short_trace_is_refused_when_finished_and_read_when_not(record):
+    write_trace(record, range(60))
+    with pytest.raises(RecordError, match="holds 60 whole rows of 120"):
+        open_record(record).trace  # noqa: B018
+    edit(record, status="running")
+    assert open_record(record).trace.num_rows == 60
+
+
+def test_missing_scores_say_that_the_run_must_have_finished(record):
+    (record / "scores.parquet").unlink()
+    with pytest.raises(RecordError, match=r"no scores\.parquet; the run must have finished"):
+        open_record(record).scores  # noqa: B018
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200])
+def test_damaged_scores_are_one_clear_error(record, keep):
+    path = record / "scores.parquet"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(RecordError, match=r"scores\.parquet is damaged"):
+        open_record(record).scores  # noqa: B018
+
+
+def test_scores_keep_their_slices(record):
+    table = pa.table({"id": [1], "label": [1.0], "score": [0.5], "country": ["AT"]})
+    pq.write_table(table, record / "scores.parquet")
+    assert open_record(record).scores.equals(table)
+
+
+@pytest.mark.parametrize("damage", ["missing", "broken"])
+def test_unreadable_metrics_are_one_clear_error(record, damage):
+    (record / "metrics.json").unlink()
+    if damage == "broken":
+        (record / "metrics.json").write_text("{")
+    with pytest.raises(RecordError, match=r"no readable metrics\.json"):
+        open_record(record).metrics  # noqa: B018
