@@ -1,6 +1,5 @@
 """Step time of the reference model: bare, under the recorder, and under other monitors."""
 
-import itertools
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -84,6 +83,12 @@ def _recorder(params: Params, rows: Batch, folder: Path) -> list[Arm]:
     ]
 
 
+def _repeat(call: Callable[[], None]) -> Steps:
+    while True:
+        call()
+        yield
+
+
 def _calls_alone(params: Params, rows: Batch, folder: Path, synchronize: Callable[[], None]) -> dict[str, float]:
     """What remains when the step itself, whose noise hides a few tenths of a percent, is left out."""
     model, _ = build(params, rows.label_B.device)
@@ -106,7 +111,7 @@ def _calls_alone(params: Params, rows: Batch, folder: Path, synchronize: Callabl
         clip()
 
     calls = {"bare": clip, "switchback": ours, ".item() per layer, CSV": per_layer}
-    arms = [Arm(name, (call() for _ in itertools.count())) for name, call in calls.items()]
+    arms = [Arm(name, _repeat(call)) for name, call in calls.items()]
     seconds = interleave(arms, CALLS, synchronize=synchronize)
     items.close()
     return {name: summary(values)["median"] * 1e6 for name, values in seconds.items()}
