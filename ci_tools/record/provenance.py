@@ -67,10 +67,11 @@ def code_digests(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for module in list(sys.modules.values()):
         source = getattr(module, "__file__", None)
-        if not source or not source.endswith(".py"):
+        # Thousands of modules are not ours; resolving the path of each would take longer than hashing those that are.
+        if not source or not source.endswith(".py") or "site-packages" in source or source.startswith(sys.base_prefix):
             continue
         path = Path(source).resolve()
-        if path.is_relative_to(root) and "site-packages" not in path.parts and path.is_file():
+        if path.is_relative_to(root) and path.is_file():
             found[path.relative_to(root).as_posix()] = file_digest(path)
     return dict(sorted(found.items()))
 
