@@ -37,16 +37,20 @@ def batch(count=64, numeric=2, categorical=2):
 # -- normaliser ---------------------------------------------------------------------------------------------------
 
 
-def normalize_in_numpy(x):
+WIDE = {"name": "wide", "mean": 3.0, "scale": 50.0, "transform": "log"}
+"""Its scale leaves even the largest float inside the clipping range."""
+
+
+def normalize_in_numpy(x, columns):
     """float64, straight from the docstring."""
-    out = np.empty((len(x), 4))
-    for i, column in enumerate(COLUMNS):
+    out = np.empty((len(x), 2 * len(columns)))
+    for i, column in enumerate(columns):
         with np.errstate(invalid="ignore"):
             value = np.clip(x[:, i].astype(np.float64), -3.4e38, 3.4e38)
             value = np.sign(value) * np.log1p(np.abs(value)) if column["transform"] == "log" else value
             value = np.clip((value - column["mean"]) / column["scale"], -10, 10)
         out[:, i] = np.where(np.isnan(x[:, i]), 0.0, value)
-        out[:, 2 + i] = np.isnan(x[:, i])
+        out[:, len(columns) + i] = np.isnan(x[:, i])
     return out
 
 
@@ -54,9 +58,10 @@ def test_normalizer_agrees_with_numpy():
     extremes = np.array([0.0, -0.0, 1e-30, 7.5, -7.5, 1e6, -1e6, 3.4e38, -3.4e38, np.inf, -np.inf, np.nan])
     ordinary = np.random.default_rng(0).normal(0, 50, 200)
     column = np.concatenate([extremes, ordinary]).astype(np.float32)
-    x = np.stack([column, column[::-1]], axis=1).copy()
-    found = Normalizer(COLUMNS)(torch.from_numpy(x)).numpy()
-    np.testing.assert_allclose(found, normalize_in_numpy(x), rtol=1e-5, atol=1e-6)
+    columns = [*COLUMNS, WIDE]
+    x = np.stack([column, column[::-1], column], axis=1)
+    found = Normalizer(columns)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found, normalize_in_numpy(x, columns), rtol=1e-5, atol=1e-6)
 
 
 def test_no_input_leaves_the_known_region():

@@ -230,9 +230,12 @@ def test_ranks_recover_together(ranks, tmp_path):
 
 
 def test_rank_that_fails_alone_ends_without_waiting_for_the_others(ranks, tmp_path):
-    codes = ranks(tmp_path / "run", fail_at=30)
+    codes = ranks(tmp_path / "run", fail_at=37)
     assert DEADLOCKED not in codes
     assert 0 not in codes
+    record = open_record(tmp_path / "run")
+    assert record.meta.status == "failed"
+    assert record.trace.num_rows == 30, "no row whose loss the ranks did not average"
 
 
 if __name__ == "__main__":
