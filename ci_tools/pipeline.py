@@ -205,7 +205,7 @@ def _unfinished_records_stay(force: bool) -> Iterator[None]:
 
 def _unfinished(path: Path) -> bool:
     try:
-        return open_record(path).meta.status in ("running", "preempted")
+        return open_record(path).meta.resumable
     except RecordError:
         return False
 

@@ -434,8 +434,9 @@ class Recorder:
         if not path.exists():
             return None
         before = schema.parse_meta(path.read_text(encoding="utf-8", errors="replace"), self.path)
-        if before.status not in ("running", "preempted"):
-            return None
+        trained = [p for p in manifest.list_checkpoints(self._folder) if manifest.checkpoint_step(p) > 0]
+        if not before.resumable or not trained:
+            return None  # nothing would be lost by starting over
         provenance.refuse_change(before, self.meta, self.path)
         return before
 
@@ -453,13 +454,14 @@ class Recorder:
 
     def _close(self, error: BaseException | None) -> None:
         status, reason = "finished", ""
-        if isinstance(error, SystemExit | KeyboardInterrupt | RecordError | OSError | MemoryError):
-            status = "replayed" if self._segment and isinstance(error, SystemExit) else "preempted"
-            reason = f"stopped at step {self.step}" if isinstance(error, SystemExit) else str(error)
-        elif error is not None or not self._finished:
-            status = "failed"
-            reason = str(error) if isinstance(error, SwitchbackError) else repr(error)
-            reason = reason if error is not None else "the script ended without run.finish(…)"
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            status, reason = "replayed" if self._segment else "preempted", f"stopped at step {self.step}"
+        elif isinstance(error, TrainingFailed):
+            status, reason = "failed", str(error)
+        elif error is not None:
+            status, reason = "crashed", str(error) if isinstance(error, SwitchbackError) else repr(error)
+        elif not self._finished:
+            status, reason = "crashed", "the script ended without run.finish(…)"
         try:
             if hasattr(self, "_writer"):
                 self._writer.wait()

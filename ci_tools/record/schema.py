@@ -60,7 +60,7 @@ class RunMeta(BaseModel):
 
     schema_version: int
     id: str
-    status: Literal["running", "finished", "failed", "preempted", "replayed"]
+    status: Literal["running", "finished", "failed", "crashed", "preempted", "replayed"]
     reason: str = ""
     command: list[str]
     workdir: str
@@ -89,6 +89,11 @@ class RunMeta(BaseModel):
     resumes: list[Resume] = []
     recoveries: list[Recovery] = []
     warnings: list[str] = []
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the same command takes the run up again instead of starting over."""
+        return self.status in ("running", "crashed", "preempted")
 
     def text(self) -> str:
         """The file's content; law: parse_meta(meta.text()) == meta."""

@@ -234,7 +234,7 @@ def test_rank_that_fails_alone_ends_without_waiting_for_the_others(ranks, tmp_pa
     assert DEADLOCKED not in codes
     assert 0 not in codes
     record = open_record(tmp_path / "run")
-    assert record.meta.status == "failed"
+    assert record.meta.status == "crashed"
     assert record.trace.num_rows == 30, "no row whose loss the ranks did not average"
 
 

@@ -403,7 +403,7 @@ def test_full_disk_during_a_checkpoint_keeps_the_ones_before(tmp_path, monkeypat
     monkeypatch.setattr(checkpoint, "save_file", full)
     with pytest.raises(RecordError, match=r"No space left on device.*run again to resume"):
         toy.train(record)
-    assert open_record(record).meta.status == "preempted"
+    assert open_record(record).meta.status == "crashed"
     monkeypatch.undo()
     monkeypatch.setenv("SWITCHBACK_QUIET", "1")
     toy.train(record)
@@ -427,7 +427,7 @@ def test_script_that_forgets_to_finish_is_told(tmp_path):
     with pytest.raises(RecordError, match=r"without run\.finish"):
         toy.train(tmp_path / "run", steps=3, finish=False)
     meta = open_record(tmp_path / "run").meta
-    assert (meta.status, meta.reason) == ("failed", "the script ended without run.finish(…)")
+    assert (meta.status, meta.reason) == ("crashed", "the script ended without run.finish(…)")
 
 
 def test_exception_of_the_user_is_kept_as_the_reason(tmp_path):
@@ -438,7 +438,25 @@ def test_exception_of_the_user_is_kept_as_the_reason(tmp_path):
     with pytest.raises(Interrupted):
         toy.train(tmp_path / "run", on_step=fail)
     meta = open_record(tmp_path / "run").meta
-    assert (meta.status, meta.reason) == ("failed", "Interrupted('shape mismatch')")
+    assert (meta.status, meta.reason) == ("crashed", "Interrupted('shape mismatch')")
+
+
+def test_run_that_an_exception_ended_resumes_where_it_was(finished, tmp_path):
+    def fail(step, run):
+        if step == 75:
+            raise Interrupted("the file server is gone")
+
+    with pytest.raises(Interrupted):
+        toy.train(tmp_path / "run", on_step=fail)
+    toy.train(tmp_path / "run")
+    assert open_record(tmp_path / "run").meta.resumes[0].from_step >= 30
+    assert compare(finished, tmp_path / "run").identical
+
+
+def test_run_without_progress_starts_over_under_other_params(tmp_path):
+    leave_unfinished(tmp_path / "run", 5)
+    toy.train(tmp_path / "run", lr=0.03, steps=10)
+    assert open_record(tmp_path / "run").meta.params["lr"] == 0.03
 
 
 def test_timing_columns_hold_milliseconds(tmp_path):
