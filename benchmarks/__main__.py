@@ -40,7 +40,10 @@ def main() -> int:
 def delegate(name: str, arguments: list[str]) -> int:
     """Run one benchmark in its own process, with the peers where it has some."""
     python = environment.python() if name in WITH_PEERS else sys.executable
-    return subprocess.run([python, "-m", "benchmarks", name, "--here", *arguments], cwd=ROOT).returncode
+    # The stages run with this setting (see ci_tools/pipeline.py); all arms get it, peers too.
+    settings = {**os.environ, "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "20000")}
+    command = [python, "-m", "benchmarks", name, "--here", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=settings).returncode
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
