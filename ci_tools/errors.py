@@ -13,6 +13,13 @@ SwitchbackError              exit code
 The command line prints `str(error)` without a traceback and exits with `exit_code`.
 """
 
+import errno
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 
 class SwitchbackError(Exception):
     """One clear sentence for a person: what is wrong, where, the rule, the fix.
@@ -66,3 +73,35 @@ class DependencyUnavailable(SwitchbackError):
     """A program, service or package that is needed is not there."""
 
     exit_code = 4
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some disk space, then run the same command again",
+    errno.EROFS: "run where the disk is writable",
+    errno.EACCES: "make it accessible to this user",
+}
+
+
+def explain(error: OSError | ModuleNotFoundError) -> SwitchbackError:
+    """What the machine refused or lacks, as one of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        fix = "pip install 'switchback-ci[train]'"
+        return DependencyUnavailable(f"package {error.name} is not installed", fix=fix)
+    remedy = _REMEDIES.get(error.errno or 0, "")
+    return SwitchbackError(error.strerror or str(error), where=error.filename or "system", fix=remedy)
+
+
+def run_stage(work: Callable[[], None]) -> int:
+    """Do the work of a pipeline stage; a failure becomes one line on stderr. Returns the exit code."""
+    try:
+        work()
+    except SwitchbackError as error:
+        failure = error
+    except (OSError, ModuleNotFoundError) as error:
+        failure = explain(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    else:
+        return 0
+    sys.stderr.write(f"error: {failure}\n")
+    return failure.exit_code

@@ -7,6 +7,7 @@ schema.json                         columns, categories, normalisation; written 
 
 import argparse
 import json
+import re
 import sys
 import time
 import zipfile
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.config import load
-from ci_tools.errors import DataError, SwitchbackError
+from ci_tools.errors import DataError, run_stage
 from model.columns import (
     categorical_histogram,
     encode,
@@ -140,14 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the experiment (params.yaml)")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder to write (data)")
     options = parser.parse_args(arguments)
-    start = time.perf_counter()
-    try:
+
+    def work() -> None:
+        start = time.perf_counter()
         schema = prepare(load(options.params, Params).data, options.out)
-    except SwitchbackError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    sys.stdout.write(_summary(schema, options.out, time.perf_counter() - start))
-    return 0
+        sys.stdout.write(_summary(schema, options.out, time.perf_counter() - start))
+
+    return run_stage(work)
 
 
 def _schema(data: Data, frame: Frame, parts: Assignment) -> dict[str, Any]:
@@ -170,6 +170,10 @@ def _schema(data: Data, frame: Frame, parts: Assignment) -> dict[str, Any]:
     }
 
 
+RESERVED = re.compile(r"id|label|score|seed_\d+|logistic_regression|gradient_boosting")
+"""Columns of the scores.parquet files, beside which slices stand."""
+
+
 def _slices(data: Data, categorical: list[dict[str, Any]], where: str) -> list[str]:
     sizes = {column["name"]: len(column["categories"]) for column in categorical}
     unknown = [name for name in data.slices if name not in sizes]
@@ -180,7 +184,16 @@ def _slices(data: Data, categorical: list[dict[str, Any]], where: str) -> list[s
             rule="data.slices names it",
             fix=f"use some of {', '.join(sizes) or 'none: there is no categorical column'}",
         )
-    small = sorted((name for name, size in sizes.items() if size >= 2), key=lambda name: (sizes[name], name))
+    reserved = [name for name in data.slices if RESERVED.fullmatch(name)]
+    if reserved:
+        raise DataError(
+            f"{reserved[0]!r} cannot be a slice", where=where, rule="scores.parquet has a column of that name",
+            fix="rename it in the source",
+        )  # fmt: skip
+    small = sorted(
+        (n for n, size in sizes.items() if size >= 2 and not RESERVED.fullmatch(n)),
+        key=lambda name: (sizes[name], name),
+    )
     return list(data.slices) or small[:3]
 
 

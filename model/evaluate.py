@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from ci_tools.config import load
-from ci_tools.errors import DataError, RecordError, RecordMismatch, SwitchbackError
+from ci_tools.config import leaves, load
+from ci_tools.errors import DataError, RecordError, RecordMismatch, run_stage
 from ci_tools.record import open_record
 from model import metrics
 from model.data import Split, load_schema, load_split
@@ -45,7 +45,7 @@ def evaluate(params: Params, data: Path, runs: Path, out: Path) -> dict[str, Any
         DataError: the data stage has not written its files, or `out` cannot be written.
     """
     test = load_split(data, "test")
-    tables = {seed: read_scores(runs / f"seed-{seed}", test) for seed in params.seeds}
+    tables = {seed: read_scores(runs / f"seed-{seed}", test, params) for seed in params.seeds}
     seeds = {seed: table["score"].to_numpy().astype(np.float64) for seed, table in tables.items()}
     columns = tables[params.seeds[0]].drop_columns(["id", "label", "score"])
     simpler: dict[str, Scores] = {}
@@ -69,14 +69,22 @@ def evaluate(params: Params, data: Path, runs: Path, out: Path) -> dict[str, Any
     return report
 
 
-def read_scores(path: Path, test: Split) -> pa.Table:
+def read_scores(path: Path, test: Split, params: Params) -> pa.Table:
     """The per-row scores of one finished record, in the order of the test split.
 
     Raises:
         RecordError: the record is unfinished, or a score is not a number.
-        RecordMismatch: ids or labels are not those of the test split.
+        RecordMismatch: ids or labels are not those of the test split, or training had other params.
     """
     record = open_record(path)
+    now, then = (leaves(values) for values in (params.model_dump(mode="json"), record.meta.params))
+    other = [key for key in then if now.get(key) != then[key]]
+    if other:
+        raise RecordMismatch(
+            f"was trained with {other[0]}={then[other[0]]!r}, params.yaml now has {now.get(other[0])!r}",
+            where=path,
+            fix="run `switchback reproduce`",
+        )
     if record.meta.status != "finished":
         raise RecordError(
             f"training is {record.meta.status}", where=path, rule="only finished runs are evaluated", fix="train it"
@@ -237,15 +245,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the records seed-N (runs)")
     parser.add_argument("--out", type=Path, default=Path("evaluation"), help="folder to write (evaluation)")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         report = evaluate(load(options.params, Params), options.data, options.runs, options.out)
-    except SwitchbackError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    for name, values in report.items():
-        if name != "seeds":
-            sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in values.items()) + "\n")
-    return 0
+        for name, values in report.items():
+            if name != "seeds":
+                figures = ", ".join(f"{key} {value:.4f}" for key, value in values.items())
+                sys.stdout.write(f"{name}: {figures}\n")
+
+    return run_stage(work)
 
 
 if __name__ == "__main__":

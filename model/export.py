@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import ci_tools
 from ci_tools.config import load, validate
-from ci_tools.errors import DataError, RecordError, RecordMismatch, SwitchbackError, TrainingFailed
+from ci_tools.errors import DataError, RecordError, RecordMismatch, TrainingFailed, run_stage
 from ci_tools.record import Record, open_record
 from model.data import load_schema, load_split
 from model.metrics import operating_point
@@ -166,16 +166,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--record", type=Path, help="run record to release (runs/seed-N, N the first seed)")
     parser.add_argument("--out", type=Path, default=Path("export"), help="folder to write (export)")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         params = load(options.params, Params)
         record = options.record or Path("runs") / f"seed-{params.seeds[0]}"
         report = export(params, options.data, record, options.out)
-    except SwitchbackError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    sys.stdout.write(f"wrote {options.out / 'model.onnx'}: {report['bytes']:,} bytes, sha256 {report['sha256'][:12]}\n")
-    sys.stdout.write(f"parity over {report['rows']:,} rows: scores within {report['score']:.1e} of torch, no flips\n")
-    return 0
+        file = options.out / "model.onnx"
+        sys.stdout.write(f"wrote {file}: {report['bytes']:,} bytes, sha256 {report['sha256'][:12]}\n")
+        sys.stdout.write(
+            f"parity over {report['rows']:,} rows: scores within {report['score']:.1e} of torch, no flips\n"
+        )
+
+    return run_stage(work)
 
 
 if __name__ == "__main__":

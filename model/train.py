@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ci_tools.config import load
-from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.errors import ConfigError, run_stage
 from ci_tools.record import Recorder, SeededBatches, SeededLoader
 from model import metrics
 from model.data import Split, load_schema, load_split
@@ -30,7 +30,7 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
     rows, validation = load_split(data, "train"), load_split(data, "validation")
     with Recorder(
         record,
-        params=params,
+        params=params.model_dump(mode="json", include={"network", "train"}),  # what decides the run, beside its data
         seed=seed,
         data=[data / name for name in DATA_FILES],
         threads=p.threads,
@@ -144,21 +144,16 @@ def pick_device(p: Train) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Command line of the train stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, required=True, help="training seed")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the experiment")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder that the data stage wrote")
     parser.add_argument("--record", type=Path, help="folder of the run record (default: runs/seed-N)")
-    options = parser.parse_args()
-    try:
-        params = load(options.params, Params)
-        train(params, options.seed, options.data, options.record or Path("runs") / f"seed-{options.seed}")
-    except SwitchbackError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
-    return 0
+    options = parser.parse_args(arguments)
+    record = options.record or Path("runs") / f"seed-{options.seed}"
+    return run_stage(lambda: train(load(options.params, Params), options.seed, options.data, record))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,17 @@ import io
 import itertools
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ci_tools.errors import RecordError
 from ci_tools.record import schema
+from ci_tools.repro.manifest import fsync_file
 
 CURVE_POINTS = 500
 
@@ -31,6 +35,22 @@ def write_atomic(path: Path, text: str) -> None:
         scratch.replace(path)
     except OSError as error:
         raise RecordError(f"cannot be written ({error.strerror})", where=path, fix="free space or fix access") from None
+
+
+def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
+    """Write scores.parquet whole or not at all; column name to array [N].
+
+    Raises:
+        RecordError: the disk refused the write.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        pq.write_table(pa.table(dict(columns)), scratch, compression="zstd")
+        fsync_file(scratch)
+        scratch.replace(path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise RecordError(f"cannot be written ({error})", where=path, fix="free space or fix access") from None
 
 
 def clear_record(folder: Path) -> None:

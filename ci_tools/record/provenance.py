@@ -1,15 +1,19 @@
 """Where a run came from: command, git commit, code files, data files. Works without git."""
 
+import json
 import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from ci_tools.config import digest, leaves
-from ci_tools.errors import DataError, RecordMismatch
+from ci_tools.errors import ConfigError, DataError, RecordMismatch
 from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 from ci_tools.repro import fingerprint
 from ci_tools.repro.manifest import file_digest
@@ -37,6 +41,20 @@ def describe(params: dict[str, Any], seed: int, threads: int, data: list[str | P
         checkpoint_every=every["checkpoint"],
         started=now(),
     )
+
+
+def plain(params: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
+    """The params as JSON holds them, so that those of a resumed run compare equal: tuples as lists, NaN refused.
+
+    Raises:
+        ConfigError: a value is no JSON value.
+    """
+    values = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+    try:
+        found: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"params: {error}", fix="use finite numbers, strings, lists and mappings") from None
+    return found
 
 
 def now() -> str:

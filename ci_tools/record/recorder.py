@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from ci_tools import config
 from ci_tools.console import progress, say
-from ci_tools.errors import RecordError, RecordMismatch, SwitchbackError, TrainingFailed
+from ci_tools.errors import ConfigError, RecordError, RecordMismatch, SwitchbackError, TrainingFailed
 from ci_tools.record import files, provenance, ranks, schema
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
@@ -89,12 +89,14 @@ class Recorder:
         limit_after: int = 0,
         max_recoveries: int = 0,
     ) -> None:
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"seed must be in [0, 2**32), got {seed}", where=path)
         self._segment: Segment | None = current_segment()
         self.path = Path(self._segment.record if self._segment else path)
         self.seed = seed
         self.step = 0
         """Optimizer steps completed."""
-        self._params = params.model_dump(mode="json") if isinstance(params, BaseModel) else dict(params)
+        self._params = provenance.plain(params)
         self._data, self._threads, self._keep = list(data), threads, keep
         self._every = {"evaluate": evaluate_every, "checkpoint": checkpoint_every, "probe": probe_every}
         self._limits = Limits(patience, loss_limit, limit_after)
@@ -379,6 +381,7 @@ class Recorder:
         """Take up an unfinished record; false where there is none."""
         before, folder, warnings = ranks.decide(self._choose_checkpoint)
         if folder is None:
+            self._note(warnings=[*(before.warnings if before else []), *warnings])
             return False
         weights, state = checkpoint.load(folder)
         self._tape.open(self._every["probe"])

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from ci_tools.errors import RecordError
@@ -266,7 +265,7 @@ class Tape:
     def finish(self, metrics: Mapping[str, float], scores: Mapping[str, Any] | None) -> None:
         """Write what only a finished run has."""
         if scores is not None:
-            pq.write_table(pa.table(dict(scores)), self.path / schema.SCORES, compression="zstd")
+            files.write_scores(self.path / schema.SCORES, scores)
         files.write_atomic(self.path / schema.METRICS, json.dumps(dict(metrics), indent=1) + "\n")
         files.write_curves(self.path, read_log(self.path / schema.TRACE), read_log(self.path / schema.EVALS))
 

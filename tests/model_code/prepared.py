@@ -52,7 +52,7 @@ def write_record(folder, data, seed=1, status="finished", params=SMALL, network=
         command=["train"],
         workdir=".",
         seed=seed,
-        params=Params.model_validate(params).model_dump(mode="json"),
+        params=Params.model_validate(params).model_dump(mode="json", include={"network", "train"}),
         params_digest="d1",
         git_commit="c0ffee",
         git_dirty=False,

@@ -334,3 +334,12 @@ def test_command_line_prints_one_error_line(tmp_path, capsys):
     assert "gone.csv: no such file" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_column_named_like_one_of_the_scores_is_no_slice(tmp_path):
+    rows = [f"{i},{'abc'[i % 3]},{'xy'[i % 2]},{i * 7 % 3 % 2}" for i in range(400)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,score,kind,y", *rows]))
+    table = {"source": "table", "table": {"path": str(tmp_path / "t.csv"), "label": "y"}}
+    assert prepare(data(**table), tmp_path / "out")["slices"] == ["kind"]
+    with pytest.raises(DataError, match="'score' cannot be a slice"):
+        prepare(data(**table, slices=["score"]), tmp_path / "out")

@@ -15,10 +15,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ci_tools.errors import DataError, RecordError, RecordMismatch
 from model import evaluate as stage
 from model.params import Params
-from tests.model_code.prepared import write_data, write_record
+from tests.model_code.prepared import SMALL, write_data, write_record
 
-PARAMS = Params.model_validate({"seeds": (3, 1, 2)})
-NETWORK_ONLY = Params.model_validate({"seeds": (3, 1, 2), "evaluate": {"simpler_models": False}})
+PARAMS = Params.model_validate({**SMALL, "seeds": (3, 1, 2)})
+NETWORK_ONLY = Params.model_validate({**SMALL, "seeds": (3, 1, 2), "evaluate": {"simpler_models": False}})
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_metrics_are_finite_plain_numbers(work):
 
 
 def test_a_single_seed_has_no_spread(work):
-    report = json.loads((run(work, Params(seeds=(2,))) / "metrics.json").read_text())
+    report = json.loads((run(work, PARAMS.model_copy(update={"seeds": (2,)})) / "metrics.json").read_text())
     assert report["seeds"]["roc_auc"]["sd"] == 0.0
 
 
@@ -107,7 +107,7 @@ def test_simpler_models_are_optional(work):
 def test_data_of_one_kind_of_column_is_enough(tmp_path, numeric, categorical):
     write_data(tmp_path / "data", numeric, categorical)
     write_record(tmp_path / "runs" / "seed-1", tmp_path / "data")
-    out = run(tmp_path, Params(seeds=(1,)))
+    out = run(tmp_path, PARAMS.model_copy(update={"seeds": (1,)}))
     assert len(json.loads((out / "slices.json").read_text())) == categorical
 
 
@@ -191,16 +191,22 @@ def test_a_record_of_other_data_is_refused(work, column):
         run(work)
 
 
+def test_a_record_of_other_params_is_refused(work):
+    wider = PARAMS.model_copy(update={"network": PARAMS.network.model_copy(update={"width": 9})})
+    with pytest.raises(RecordMismatch, match=r"seed-3: was trained with network\.width=8, params\.yaml now has 9"):
+        run(work, wider)
+
+
 def test_an_unfinished_record_is_refused(work, tmp_path):
     write_record(work / "runs" / "seed-9", work / "data", seed=9, status="running")
     with pytest.raises(RecordError, match="training is running"):
-        run(work, Params(seeds=(1, 9)))
+        run(work, PARAMS.model_copy(update={"seeds": (1, 9)}))
 
 
 def test_scores_that_are_not_numbers_are_refused(work):
     write_record(work / "runs" / "seed-9", work / "data", seed=9, score=np.full(400, np.nan))
     with pytest.raises(RecordError, match="400 of 400 scores are not finite"):
-        run(work, Params(seeds=(9,)))
+        run(work, PARAMS.model_copy(update={"seeds": (9,)}))
 
 
 def test_an_output_folder_that_cannot_be_made_is_one_clear_error(work):
@@ -211,13 +217,14 @@ def test_an_output_folder_that_cannot_be_made_is_one_clear_error(work):
 
 def test_the_command_prints_one_line_and_an_exit_code(work, capsys):
     params = work / "params.yaml"
-    params.write_text("seeds: [3, 7]\n")
+    small = "network: {width: 8, blocks: 1, embedding: 3}\n"
+    params.write_text(small + "seeds: [3, 7]\n")
     arguments = ["--params", params, "--data", work / "data", "--runs", work / "runs", "--out", work / "evaluation"]
     assert stage.main(list(map(str, arguments))) == 2
     output = capsys.readouterr()
     assert output.err.startswith("error: ")
     assert "seed-7" in output.err
-    params.write_text("seeds: [3]\n")
+    params.write_text(small + "seeds: [3]\n")
     assert stage.main(list(map(str, arguments))) == 0
     assert "average_precision" in capsys.readouterr().out
 

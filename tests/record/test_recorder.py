@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ci_tools.errors import RecordError, RecordLocked, RecordMismatch, TrainingFailed
+from ci_tools.errors import ConfigError, RecordError, RecordLocked, RecordMismatch, TrainingFailed
 from ci_tools.record import Recorder, open_record
 from ci_tools.record.lock import RecordLock
 from ci_tools.repro.compare import compare
@@ -187,6 +187,7 @@ def test_all_checkpoints_damaged_starts_again(finished, tmp_path):
         flip_byte(folder / "model.safetensors", -1)
     toy.train(record)
     assert compare(finished, record).identical
+    assert any("falling back" in warning for warning in open_record(record).meta.warnings), "it must not be forgotten"
 
 
 def test_changed_parameter_between_crash_and_resume_is_refused_by_name(tmp_path):
@@ -416,6 +417,42 @@ def loop_without_record(path):
         run.watch(model, torch.optim.SGD(model.parameters(), 0.1))
         rows = toy.Rows(torch.zeros(8, 2), torch.zeros(8, 1))
         list(run.steps(toy.SeededLoader(rows, toy.SeededBatches(8, 4, 0)), 3))
+
+
+def test_full_disk_while_scores_are_written_is_one_clear_error_and_resumes(finished, tmp_path, monkeypatch):
+    from ci_tools.record import files
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.pq, "write_table", full)
+    with pytest.raises(RecordError, match=r"scores\.parquet: cannot be written .*No space left"):
+        toy.train(tmp_path / "run")
+    assert not list((tmp_path / "run").glob(".scores*"))
+    monkeypatch.undo()
+    monkeypatch.setenv("SWITCHBACK_QUIET", "1")
+    toy.train(tmp_path / "run")
+    assert open_record(tmp_path / "run").meta.resumes[0].from_step == toy.STEPS
+    assert compare(finished, tmp_path / "run").identical
+
+
+def test_params_with_tuples_resume(tmp_path):
+    params = {"betas": (0.9, 0.99)}
+    leave_unfinished(tmp_path / "run", params=params)
+    toy.train(tmp_path / "run", params=params)
+    assert open_record(tmp_path / "run").meta.resumes
+
+
+@pytest.mark.parametrize("value", [float("nan"), object()])
+def test_params_that_json_cannot_hold_are_refused(tmp_path, value):
+    with pytest.raises(ConfigError, match="use finite numbers"):
+        toy.train(tmp_path / "run", params={"x": value})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_seed_out_of_range_is_refused(tmp_path, seed):
+    with pytest.raises(ConfigError, match="seed must be in"):
+        toy.train(tmp_path / "run", seed=seed)
 
 
 def test_forgotten_record_call_is_named(tmp_path):
