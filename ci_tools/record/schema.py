@@ -100,6 +100,9 @@ class RunMeta(BaseModel):
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
 
 
+_START_OVER = "delete the record, then train again"
+
+
 def parse_meta(text: str, where: Path) -> RunMeta:
     """Read run.json.
 
@@ -110,7 +113,7 @@ def parse_meta(text: str, where: Path) -> RunMeta:
         raw = json.loads(text)
         version = raw["schema_version"]
     except (ValueError, KeyError, TypeError):
-        raise RecordError("run.json is not a run description", where=where, fix="delete the record, then train again") from None
+        raise RecordError("run.json is not a run description", where=where, fix=_START_OVER) from None
     if version != SCHEMA_VERSION:
         raise RecordError(
             f"record has schema version {version}",
@@ -123,7 +126,7 @@ def parse_meta(text: str, where: Path) -> RunMeta:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise RecordError(f"run.json: {key}: {first['msg'].lower()}", where=where, fix="delete the record, then train again") from None
+        raise RecordError(f"run.json: {key}: {first['msg'].lower()}", where=where, fix=_START_OVER) from None
 
 
 def trace_schema(layers: int) -> pa.Schema:
