@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ci_tools.errors import RecordError
 from ci_tools.record import schema
-from ci_tools.repro.manifest import fsync_file
+from ci_tools.repro.manifest import file_digest, fsync_file
 
 CURVE_POINTS = 500
 
@@ -95,6 +95,11 @@ def write_curves(folder: Path, trace: pa.Table, evals: pa.Table) -> None:
     write_atomic(folder / schema.CURVES_CSV, _csv(list(columns), rows))
     table = [[row["step"], row["split"], row["metric"], f"{row['value']:.6g}"] for row in evals.to_pylist()]
     write_atomic(folder / schema.EVALS_CSV, _csv(["step", "split", "metric", "value"], table))
+
+
+def final_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of `schema.EVIDENCE` that is there; call once nothing writes to them any more."""
+    return {name: file_digest(folder / name) for name in schema.EVIDENCE if (folder / name).is_file()}
 
 
 def _csv(head: list[str], rows: list[list[object]]) -> str:

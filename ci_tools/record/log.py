@@ -9,6 +9,9 @@ from ci_tools.errors import RecordError
 
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
+UNDECODABLE = (pa.ArrowException, OSError, EOFError, ValueError, MemoryError, OverflowError)
+"""What Arrow raises on damaged bytes; a damaged length asks for more memory than there is."""
+
 
 class ArrowLog:
     """Appends blocks of rows; each block is one IPC message handed to the operating system at once.
@@ -90,14 +93,14 @@ def _scan(path: Path, limit: int | None) -> tuple[pa.Table, int]:
     with file:
         try:
             schema = pa.ipc.read_schema(file)
-        except (pa.ArrowInvalid, OSError):
+        except UNDECODABLE:
             raise RecordError("not an Arrow stream", where=path, fix="train again") from None
         batches, rows, end = [], 0, file.tell()
         while limit is None or rows < limit:
             try:
                 batch = pa.ipc.read_record_batch(pa.ipc.read_message(file), schema)
                 batch.validate(full=True)
-            except (EOFError, pa.ArrowInvalid, OSError):
+            except UNDECODABLE:
                 break  # the end, or a block that a crash tore
             batches.append(batch)
             rows, end = rows + batch.num_rows, file.tell()

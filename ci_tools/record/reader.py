@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from ci_tools.errors import RecordError
 from ci_tools.record import schema
-from ci_tools.record.log import read_log
+from ci_tools.record.files import final_digests
+from ci_tools.record.log import UNDECODABLE, read_log
 from ci_tools.record.schema import RunMeta, parse_meta
 from ci_tools.repro import manifest
 
@@ -22,11 +23,13 @@ class Record:
     """One run record on disk; each part is read when it is first asked for.
 
     Raises (from every part):
-        RecordError: the file is missing or not what its name says.
+        RecordError: the file is missing, not what its name says, or not what the finished run left.
     """
 
     path: Path
     meta: RunMeta
+    checked: bool = True
+    """Whether parts are refused that differ from their SHA-256 in run.json."""
 
     @cached_property
     def trace(self) -> pa.Table:
@@ -56,20 +59,39 @@ class Record:
         """Per test example: id int64, label float32, score float32 in [0, 1], then a string column per slice."""
         path = self.path / schema.SCORES
         try:
+            self._check(schema.SCORES)
             return pq.read_table(path)
         except FileNotFoundError:
             raise RecordError(f"no {schema.SCORES}", where=self.path, rule="the run must have finished") from None
-        except (OSError, pa.ArrowInvalid) as error:
-            raise RecordError(f"{schema.SCORES} is damaged ({error})", where=self.path, fix="train again") from None
+        except UNDECODABLE as error:
+            why = " ".join(str(error).split())  # Thrift's messages end in a line break
+            raise RecordError(f"{schema.SCORES} is damaged ({why})", where=self.path, fix="train again") from None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """What the run was finished with."""
         try:
+            self._check(schema.METRICS)
             values: dict[str, Any] = json.loads((self.path / schema.METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if not isinstance(values, dict):
+                raise TypeError
+        except (OSError, ValueError, TypeError):
             raise RecordError(f"no readable {schema.METRICS}", where=self.path, fix="train again") from None
         return values
+
+    def changed_files(self) -> list[str]:
+        """Files that are gone, or differ from what the finished run left, by their SHA-256 in run.json."""
+        now = final_digests(self.path)
+        return [name for name, digest in self.meta.files.items() if now.get(name) != digest]
+
+    def verify(self) -> None:
+        """Check every file that run.json vouches for.
+
+        Raises:
+            RecordError: names the first that is gone or differs.
+        """
+        for name in self.changed_files():
+            self._refuse(name)
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -96,14 +118,38 @@ class Record:
         return self.trace.filter(pa.array(steps[:-1] < lowest_behind))
 
     def _log(self, name: str, expected: pa.Schema) -> pa.Table:
-        table = read_log(self.path / name)
+        path = self.path / name
+        if path.is_file():
+            self._check(name)
+        table = read_log(path)
         if table.schema != expected:
             raise RecordError(f"{name} has other columns than its schema version", where=self.path, fix="train again")
+        if any(_has_nulls(chunk) for column in table.columns for chunk in column.chunks):
+            raise RecordError(f"{name} holds nulls", where=self.path, rule="values are never null", fix="train again")
         return table
 
+    def _check(self, name: str) -> None:
+        """Raises OSError where the file is missing."""
+        expected = self.meta.files.get(name)
+        if self.checked and expected and manifest.file_digest(self.path / name) != expected:
+            self._refuse(name)
 
-def open_record(path: str | Path) -> Record:
-    """Open a record folder.
+    def _refuse(self, name: str) -> None:
+        raise RecordError(
+            f"{name} does not match the digest in {schema.META}" if (self.path / name).exists() else f"no {name}",
+            where=self.path,
+            rule="the files of a finished run do not change",
+            fix="restore it with `dvc checkout`, or train again",
+        )
+
+
+def _has_nulls(array: pa.Array) -> bool:
+    nested = pa.types.is_fixed_size_list(array.type)
+    return array.null_count > 0 or (nested and _has_nulls(array.values))
+
+
+def open_record(path: str | Path, *, checked: bool = True) -> Record:
+    """Open a record folder; `checked` as in `Record`.
 
     Raises:
         RecordError: no record there, or one of another schema version.
@@ -113,4 +159,4 @@ def open_record(path: str | Path) -> Record:
         text = (path / schema.META).read_text(encoding="utf-8", errors="replace")
     except OSError:
         raise RecordError("no run record here", where=path, fix="name a folder that holds run.json") from None
-    return Record(path, parse_meta(text, path))
+    return Record(path, parse_meta(text, path), checked)

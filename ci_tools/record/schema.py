@@ -18,6 +18,8 @@ SCHEMA_VERSION = 1
 META, TRACE, PROBES, EVALS = "run.json", "trace.arrows", "probes.arrows", "evals.arrows"
 SCORES, METRICS, CHECKPOINTS = "scores.parquet", "metrics.json", "checkpoints"
 CURVES_CSV, EVALS_CSV = "curves.csv", "evals.csv"
+EVIDENCE = (TRACE, PROBES, EVALS, SCORES, METRICS)
+"""Files whose SHA-256 stands in the run.json of a finished run."""
 
 HISTOGRAM_BINS = 32
 HISTOGRAM_LOWEST_EXPONENT = -28
@@ -89,6 +91,7 @@ class RunMeta(BaseModel):
     resumes: list[Resume] = []
     recoveries: list[Recovery] = []
     warnings: list[str] = []
+    files: dict[str, str] = {}
 
     @property
     def resumable(self) -> bool:

@@ -9,11 +9,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ci_tools.config import leaves
+from ci_tools.record import schema
 from ci_tools.record.reader import Record, open_record
+from ci_tools.record.schema import RunMeta
 from ci_tools.repro import manifest
 from ci_tools.repro.fingerprint import differences
 
-RUNGS = ("params", "code", "data", "fingerprint", "initial weights", "batch", "loss", "gradient", "update", "length")
+RUNGS = (
+    "params", "code", "data", "fingerprint", "initial weights",
+    "batch", "loss", "gradient", "update", "probe", "evaluation", "length",
+)  # fmt: skip
 """From cause to effect: a difference on one rung explains those below it."""
 
 _LIKELY = {
@@ -27,6 +32,8 @@ _LIKELY = {
     "a non-deterministic kernel",
     "gradient": "batch and loss are equal, so look at that layer's backward kernel",
     "update": "batch, loss and gradients are equal, so look at the optimizer: learning rate, clipping, its state",
+    "probe": "trace and weights are equal, so look at what the probe measures besides them",
+    "evaluation": "training is equal up to there, so look at how it is evaluated: its rows, its mode, its kernels",
     "length": "one run stopped earlier: early stopping, a recovery or an interruption",
 }
 
@@ -54,7 +61,7 @@ class Comparison:
     def sentence(self) -> str:
         """The finding in one sentence."""
         if self.identical:
-            return f"identical: {self.steps} steps and the final weights agree bit by bit"
+            return f"identical: {self.steps} steps, the evaluations and the final weights agree bit by bit"
         if self.step is None:
             after = f"; the traces agree for {self.steps} steps all the same" if self.steps else ""
             return f"first difference: {self.rung}: {self.detail} ({_LIKELY[self.rung]}){after}"
@@ -81,20 +88,26 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
     """Compare two record folders.
 
     Raises:
-        RecordError: one of them is not a readable record.
+        RecordError: one of them is not a readable record, or a file is not what its finished run left.
+        CheckpointError: a checkpoint is damaged.
     """
     one, two = open_record(a), open_record(b)
+    one.verify()
+    two.verify()
     first = _first_difference(one.trace, two.trace)
     rows = min(one.trace.num_rows, two.trace.num_rows)
     base = Comparison(str(a), str(b), steps=first.row if first else rows)
-    static = _static_difference(one, two)
+    static = static_difference(one.meta, two.meta)
     if static is not None:
         return replace(base, rung=static[0], detail=static[1])
-    if first is None:
-        return _compare_ends(base, one, two)
-    changed = _first_changed_checkpoint(one, two, first.row)
+    changed = _first_changed_checkpoint(one, two, base.steps)
     if changed is not None:
         return _update(base, one, two, changed)
+    measured = _first_measurement(one, two)
+    if measured is not None and (first is None or measured.after <= _step(one, first.row)):
+        return replace(base, rung=measured.rung, step=measured.after, detail=measured.detail)
+    if first is None:
+        return _compare_ends(base, one, two)
     layer, detail = _describe(one, two, first)
     return replace(
         base,
@@ -107,13 +120,53 @@ def compare(a: str | Path, b: str | Path) -> Comparison:
 
 
 def _compare_ends(base: Comparison, one: Record, two: Record) -> Comparison:
-    """The rungs left when no common trace row differs."""
-    changed = _first_changed_checkpoint(one, two, base.steps)
-    if changed is not None:
-        return _update(base, one, two, changed)
+    """What is left when no row that both have differs."""
     if one.trace.num_rows != two.trace.num_rows:
         return replace(base, rung="length", detail=f"{one.trace.num_rows} against {two.trace.num_rows} rows")
+    for rung, a, b in (("probe", one.probes, two.probes), ("evaluation", one.evals, two.evals)):
+        if a.num_rows != b.num_rows:
+            return replace(base, rung=rung, detail=f"{a.num_rows} against {b.num_rows} rows")
+    if one.meta.status == two.meta.status == "finished":
+        found = _changed(*({name: repr(v) for name, v in record.metrics.items()} for record in (one, two)))
+        if found:
+            return replace(base, rung="evaluation", detail=f"final {found[0]}")
+        if not _equal_scores(one, two):
+            return replace(base, rung="evaluation", detail=schema.SCORES)
     return base
+
+
+def _equal_scores(one: Record, two: Record) -> bool:
+    there = [(record.path / schema.SCORES).is_file() for record in (one, two)]
+    if not all(there):
+        return not any(there)
+    # Equal bytes first: Arrow holds NaN for different from itself.
+    same = manifest.file_digest(one.path / schema.SCORES) == manifest.file_digest(two.path / schema.SCORES)
+    return same or bool(one.scores.equals(two.scores))
+
+
+class _Measured(NamedTuple):
+    after: int
+    """Completed steps."""
+    rung: str
+    detail: str
+
+
+def _first_measurement(one: Record, two: Record) -> _Measured | None:
+    """The earliest probe or evaluation that both runs made and that differs."""
+    found = []
+    row = first_differing_row(one.probes, two.probes, one.probes.schema.names)
+    if row is not None:
+        step = one.probes.column("step")[row.row].as_py()
+        found.append(_Measured(step + 1, "probe", f"{row.column} after {step + 1} steps"))
+    row = first_differing_row(one.evals, two.evals, one.evals.schema.names)
+    if row is not None:
+        a, b = (record.evals.slice(row.row, 1).to_pylist()[0] for record in (one, two))
+        x, y = (f"{row['split']} {row['metric']} {row['value']!r} after {row['step']} steps" for row in (a, b))
+        detail = f"{x} against {y}"
+        if not _checkpoint_between(one, two, a["step"]):
+            detail += f", or an update before step {a['step']}, which no checkpoint separates from it"
+        found.append(_Measured(a["step"], "evaluation", detail))
+    return min(found, default=None)
 
 
 class _Changed(NamedTuple):
@@ -133,8 +186,8 @@ def _update(base: Comparison, one: Record, two: Record, changed: _Changed) -> Co
     )
 
 
-def _static_difference(one: Record, two: Record) -> tuple[str, str] | None:
-    a, b = one.meta, two.meta
+def static_difference(a: RunMeta, b: RunMeta) -> tuple[str, str] | None:
+    """The first rung above the trace that differs, and how."""
     params = _changed(leaves(a.params), leaves(b.params))
     if a.seed != b.seed:
         params.insert(0, f"seed {a.seed} → {b.seed}")
@@ -173,15 +226,29 @@ _COLUMNS = (
 
 def _first_difference(a: pa.Table, b: pa.Table) -> _First | None:
     """The first differing row, and in it the first rung; rows are optimizer steps in the order they were taken."""
+    found = first_differing_row(a, b, [column for _, column in _COLUMNS])
+    return _First(found.row, found.order, _COLUMNS[found.order][0], found.column) if found else None
+
+
+class DifferingRow(NamedTuple):
+    """Row index, and the first column of those asked for that differs in it."""
+
+    row: int
+    order: int
+    column: str
+
+
+def first_differing_row(a: pa.Table, b: pa.Table, columns: list[str]) -> DifferingRow | None:
+    """The first row, of those that both tables have, with other bits."""
     rows = min(a.num_rows, b.num_rows)
     found = []
-    for order, (rung, column) in enumerate(_COLUMNS):
+    for order, column in enumerate(columns):
         x, y = bits(a.slice(0, rows), column), bits(b.slice(0, rows), column)
         if x.shape != y.shape:
-            continue  # other layers: reported as a static difference
-        differs = (x != y).reshape(rows, -1).any(axis=1)
+            continue  # other layers: a static difference
+        differs = (x != y).any(axis=tuple(range(1, x.ndim)))
         if differs.any():
-            found.append(_First(int(differs.argmax()), order, rung, column))
+            found.append(DifferingRow(int(differs.argmax()), order, column))
     return min(found, default=None)
 
 
@@ -260,9 +327,12 @@ def bits(table: pa.Table, column: str) -> npt.NDArray[Any]:
 
 def _values(table: pa.Table, column: str) -> npt.NDArray[Any]:
     array = table.column(column).combine_chunks()
-    nested = pa.types.is_fixed_size_list(array.type)
-    flat: npt.NDArray[Any] = (array.flatten() if nested else array).to_numpy(zero_copy_only=False)
-    return flat.reshape(len(array), array.type.list_size) if nested else flat
+    shape = [len(array)]
+    while pa.types.is_fixed_size_list(array.type):
+        shape.append(array.type.list_size)
+        array = array.flatten()
+    flat: npt.NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    return flat.reshape(shape)
 
 
 def _ints(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

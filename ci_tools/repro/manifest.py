@@ -12,6 +12,8 @@ from ci_tools.errors import CheckpointError
 
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+TENSOR_FILES = ("model.safetensors", "state.safetensors")
+FILES = (*TENSOR_FILES, "state.json")
 
 
 def checkpoint_name(step: int) -> str:
@@ -26,7 +28,7 @@ def checkpoint_step(folder: Path) -> int:
 
 def list_checkpoints(root: Path) -> list[Path]:
     """Complete checkpoint folders under `root`, oldest first; unfinished ones carry another name."""
-    found = [p for p in root.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit() and p.is_dir()]
+    found = [p for p in root.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdecimal() and p.is_dir()]
     return sorted(found, key=checkpoint_step)
 
 
@@ -49,15 +51,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if not isinstance(manifest["files"], dict) or not isinstance(manifest["tensors"], dict):
-            raise TypeError
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = (
+            manifest["files"].keys() == set(FILES)
+            and manifest["tensors"].keys() == set(TENSOR_FILES)
+            and all(isinstance(tensors, dict) for tensors in manifest["tensors"].values())
+            and all(type(manifest[key]) is int and manifest[key] >= 0 for key in ("trace_rows", "best_step"))
+            and manifest["best_step"] <= checkpoint_step(folder)
+        )
+        if not whole:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError("manifest is missing or unreadable", where=folder) from None
     return manifest
 
 
 def verify(folder: Path) -> dict[str, Any]:
-    """Check every file, then every tensor, against the manifest; returns the manifest.
+    """Check every file and every tensor against the manifest; returns the manifest.
 
     Raises:
         CheckpointError: names the first file or tensor that is missing or differs.
@@ -68,8 +77,8 @@ def verify(folder: Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{name} is missing", where=folder)
-        if file_digest(path) != expected:
-            changed = _changed_tensor(path, tensors.get(name, {}))
+        changed = _changed_tensor(path, tensors[name]) if name in tensors else ""
+        if changed or file_digest(path) != expected:
             raise CheckpointError(
                 f"{changed or name} does not match its manifest",
                 where=folder,
@@ -116,6 +125,7 @@ def fsync_file(path: Path) -> None:
 def _changed_tensor(path: Path, expected: dict[str, str]) -> str:
     try:
         found = tensor_digests(path)
-    except (OSError, ValueError, KeyError):
-        return ""
-    return next((f"tensor {name} in {path.name}" for name in expected if found.get(name) != expected[name]), "")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return path.name
+    names = (*expected, *found)
+    return next((f"tensor {name} in {path.name}" for name in names if found.get(name) != expected.get(name)), "")

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ci_tools.errors import CheckpointError, RecordError
 from ci_tools.record import schema
 from ci_tools.record.reader import Record, open_record
 from ci_tools.repro import manifest
-from ci_tools.repro.compare import bits
+from ci_tools.repro.compare import first_differing_row, static_difference
 from ci_tools.repro.segment import Segment
 
 
@@ -38,7 +39,12 @@ class Stretch:
     def name(self) -> str:
         """For people: the steps that it covers."""
         first = manifest.checkpoint_step(self.start) if self.start else 0
-        return f"steps {first} to {manifest.checkpoint_step(self.end)}"
+        return f"steps {first} to {self.last_step}"
+
+    @property
+    def last_step(self) -> int:
+        """Completed steps at its end."""
+        return manifest.checkpoint_step(self.end)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,8 @@ class Replay:
     replayed: list[str]
     available: int
     findings: list[str] = field(default_factory=list)
+    note: str = ""
+    """What a reader of the findings should know of where they were made."""
 
     @property
     def ok(self) -> bool:
@@ -57,16 +65,17 @@ class Replay:
 
     def render(self) -> str:
         """The findings, or what their absence means."""
+        note = [f"  note: {self.note}"] if self.note else []
         if self.findings:
-            return "\n".join(
-                [f"{self.record}: replay does not confirm this record", *(f"  {f}" for f in self.findings)]
-            )
+            lines = [f"{self.record}: replay does not confirm this record", *(f"  {f}" for f in self.findings)]
+            return "\n".join(lines + note)
         k, n = len(self.replayed), self.available
         chance = 1 - 0.9**k if k < n else 1.0
-        return (
-            f"{self.record}: {k} of {n} segments re-executed, every trace row and end weight agrees bit by bit "
+        verdict = (
+            f"{self.record}: {k} of {n} segments re-executed, every row and end weight agrees bit by bit "
             f"(a corruption of one segment in ten would have been found with probability {chance:.0%})"
         )
+        return "\n".join([verdict, *note])
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for machines."""
@@ -74,7 +83,7 @@ class Replay:
 
 
 def replay(path: str | Path, segments: int, seed: int, echo: Callable[[str], None]) -> Replay:
-    """Re-execute `segments` randomly chosen stretches between checkpoints (all, if there are fewer).
+    """Re-execute `segments` randomly chosen stretches between checkpoints (all, if there are fewer), in this directory.
 
     Args:
         path: a finished record.
@@ -83,12 +92,13 @@ def replay(path: str | Path, segments: int, seed: int, echo: Callable[[str], Non
         echo: told about each stretch.
 
     Raises:
-        RecordError: the record is not finished, holds no checkpoint, or its command cannot be run here.
+        RecordError: the record is not finished or holds no checkpoint, or its command cannot be run here or runs under
+            other params, code, data or stack.
     """
-    record = open_record(path)
+    record = open_record(path, checked=False)  # a changed file is a finding, and execution tells where it changed
     if record.meta.status != "finished":
         raise RecordError(f"the run is {record.meta.status}", where=path, rule="only a finished run can be replayed")
-    findings: list[str] = []
+    findings = [f"{name} does not match the digest in {schema.META}" for name in record.changed_files()]
     stretches = _stretches(record, findings)
     if not stretches and not findings:
         raise RecordError("holds no checkpoint to replay to", where=path)
@@ -97,17 +107,27 @@ def replay(path: str | Path, segments: int, seed: int, echo: Callable[[str], Non
         found = _replay_one(record, stretches[index])
         echo(f"replay {stretches[index].name}: {'; '.join(found) if found else 'agrees bit by bit'}")
         findings += found
-    return Replay(str(path), [stretches[i].name for i in chosen], len(stretches), findings)
+    recorded = record.meta.workdir
+    note = "" if Path(recorded) == Path.cwd() else f"recorded in {recorded}, re-executed in {Path.cwd()}"
+    return Replay(str(path), [stretches[i].name for i in chosen], len(stretches), findings, note)
 
 
 def _stretches(record: Record, findings: list[str]) -> list[Stretch]:
     """Stretches between checkpoints that verify; damaged checkpoints are findings."""
     good: list[tuple[Path, int]] = []
+    steps = record.trace.column("step").to_numpy()
     for folder in record.checkpoints:
         try:
-            good.append((folder, int(manifest.verify(folder)["trace_rows"])))
+            stated = manifest.verify(folder)["trace_rows"]
         except CheckpointError as error:
             findings.append(str(error))
+            continue
+        # The last row of the step before: a return behind this checkpoint would have deleted it.
+        before = np.flatnonzero(steps == manifest.checkpoint_step(folder) - 1)
+        rows = int(before[-1]) + 1 if before.size else 0
+        if stated != rows:
+            findings.append(f"{folder.name}: its manifest counts {stated} trace rows, the trace {rows}")
+        good.append((folder, rows))
     starts: list[tuple[Path | None, int]] = [(None, 0), *good]
     return [
         Stretch(start, end, first, last)
@@ -125,17 +145,33 @@ def _replay_one(record: Record, stretch: Stretch) -> list[str]:
             shutil.copytree(stretch.start, checkpoints / stretch.start.name)
         _execute(record, Segment(str(folder), stretch.last_row - stretch.first_row))
         again = open_record(folder)
-        return _row_differences(record, again, stretch) + _weight_differences(again, stretch)
+        changed = _what_changed(record, again)
+        return changed or _row_differences(record, again, stretch) + _weight_differences(again, stretch)
+
+
+def _what_changed(record: Record, again: Record) -> list[str]:
+    """Refuse to judge by what is not the record's experiment; differing initial weights are a finding."""
+    found = static_difference(record.meta, again.meta)
+    if found is None:
+        return []
+    rung, detail = found
+    if rung == "initial weights":
+        return [f"initial weights differ after re-execution: {detail}"]
+    fix = "check out the commit of the record, and `dvc pull` its data"
+    if rung == "fingerprint":
+        rule, fix = "bits are comparable on the same stack only", "replay on the stack of the record"
+    else:
+        rule = "replay re-executes what was recorded"
+    raise RecordError(f"{rung} differ from the record's: {detail} now", where=record.path, rule=rule, fix=fix)
 
 
 def _execute(record: Record, segment: Segment) -> None:
     command = list(record.meta.command)
     if Path(command[0]).name.startswith("python"):
         command[0] = sys.executable
-    workdir = record.meta.workdir if Path(record.meta.workdir).is_dir() else None
     environment = {**os.environ, **segment.environment(), "SWITCHBACK_QUIET": "1"}
     try:
-        done = subprocess.run(command, cwd=workdir, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except OSError as error:
         raise RecordError(f"its command cannot be run ({error.strerror}: {command[0]})", where=record.path) from None
     if done.returncode != 0:
@@ -146,6 +182,8 @@ def _execute(record: Record, segment: Segment) -> None:
             rule="replay runs `" + " ".join(command) + "`",
             fix="run from the repository at the commit of the record, with its data in place",
         )
+    if not (Path(segment.record) / schema.META).is_file():
+        raise RecordError("its command left no record of the segment", where=record.path, rule="it must use Recorder")
 
 
 def _row_differences(record: Record, again: Record, stretch: Stretch) -> list[str]:
@@ -153,23 +191,40 @@ def _row_differences(record: Record, again: Record, stretch: Stretch) -> list[st
     after = again.trace
     if after.num_rows != before.num_rows:
         return [f"{stretch.name}: {after.num_rows} rows instead of {before.num_rows}"]
-    worst: tuple[int, str] | None = None
-    for column in before.schema.names:
-        if column in schema.TIMING_COLUMNS:
-            continue
-        x, y = bits(before, column), bits(after, column)
-        differs = (x != y).reshape(len(x), -1).any(axis=1)
-        if differs.any():
-            row = int(np.argmax(differs))
-            worst = min(worst, (row, column)) if worst else (row, column)
-    if worst is None:
-        return []
-    step = before.column("step")[worst[0]].as_py()
-    return [f"{stretch.name}: trace row of step {step} differs in {worst[1]}"]
+    found = first_differing_row(before, after, [n for n in before.schema.names if n not in schema.TIMING_COLUMNS])
+    if found is not None:
+        step = before.column("step")[found.row].as_py()
+        return [f"{stretch.name}: trace row of step {step} differs in {found.column}"]
+    return _measurement_differences(record, again, stretch)
+
+
+def _measurement_differences(record: Record, again: Record, stretch: Stretch) -> list[str]:
+    """Probes and evaluations of the stretch's steps."""
+    taken = set(zip(*(again.trace.column(name).to_pylist() for name in ("attempt", "step")), strict=True))
+    for what, a, b, ahead in (("probe", record.probes, again.probes, 0), ("evaluation", record.evals, again.evals, 1)):
+        before, after = _rows_of(a, taken, ahead), _rows_of(b, taken, ahead)
+        found = first_differing_row(before, after, before.schema.names)
+        if found is not None:
+            step = before.column("step")[found.row].as_py()
+            return [f"{stretch.name}: {what} of step {step} differs in {found.column}"]
+        # The final scoring comes after the loop, where a segment has ended; it may add rows to the last step.
+        if before.num_rows < after.num_rows or (
+            before.num_rows > after.num_rows and stretch.last_step < record.meta.steps
+        ):
+            return [f"{stretch.name}: {before.num_rows} rows of {what}s, {after.num_rows} after re-execution"]
+    return []
+
+
+def _rows_of(table: pa.Table, taken: set[tuple[int, int]], ahead: int) -> pa.Table:
+    """Rows of these (attempt, step), where the table counts steps `ahead` of the trace."""
+    keys = zip(*(table.column(name).to_pylist() for name in ("attempt", "step")), strict=True)
+    return table.filter(pa.array([(attempt, step - ahead) in taken for attempt, step in keys], pa.bool_()))
 
 
 def _weight_differences(again: Record, stretch: Stretch) -> list[str]:
     folder = again.path / schema.CHECKPOINTS / stretch.end.name
+    if not folder.is_dir():
+        return [f"{stretch.name}: re-execution did not end at {stretch.end.name}"]
     expected, found = manifest.verify(stretch.end)["tensors"], manifest.verify(folder)["tensors"]
     for file, tensors in expected.items():
         changed = [name for name, digest in tensors.items() if found[file].get(name) != digest]

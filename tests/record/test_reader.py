@@ -2,13 +2,19 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ci_tools.errors import RecordError
+from ci_tools.errors import RecordError, SwitchbackError
 from ci_tools.record import open_record, schema
+from ci_tools.record.files import final_digests
+from ci_tools.repro import manifest
+from ci_tools.repro.compare import compare
+from tests.record import toy
 
 READ_EVERYTHING = """
 import sys
@@ -32,8 +38,10 @@ except ImportError:
 
 @pytest.fixture
 def record(finished, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(finished, tmp_path / "run")
+    """A copy to damage, whose run.json does not vouch for its files."""
+    copy = shutil.copytree(finished, tmp_path / "run")
+    edit(copy, files={})
+    return copy
 
 
 def edit(record, **values):
@@ -212,3 +220,78 @@ def test_unreadable_metrics_are_one_clear_error(record, damage):
         (record / "metrics.json").write_text("{")
     with pytest.raises(RecordError, match=r"no readable metrics\.json"):
         open_record(record).metrics  # noqa: B018
+
+
+@pytest.mark.parametrize("name", schema.EVIDENCE)
+def test_part_that_is_not_what_the_run_left_is_refused(record, name):
+    edit(record, files=final_digests(record))
+    (record / name).write_bytes((record / name).read_bytes() + b"\n")
+    part = name.partition(".")[0]
+    with pytest.raises(RecordError, match=rf"{name} does not match the digest in run\.json"):
+        getattr(open_record(record), part)
+    assert open_record(record).changed_files() == [name]
+
+
+def test_nulls_are_refused(record):
+    table = pa.Table.from_batches([pa.RecordBatch.from_pylist([{}], schema.EVAL_SCHEMA)])
+    with pa.ipc.new_stream(str(record / "evals.arrows"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(RecordError, match="values are never null"):
+        open_record(record).evals  # noqa: B018
+
+
+def read_everything(path, reference):
+    """Every reader in turn; returns how many refused."""
+    record = open_record(path)
+    readers = [
+        lambda: record.trace,
+        record.final_trace,
+        lambda: record.probes,
+        lambda: record.evals,
+        lambda: record.scores,
+        lambda: record.metrics,
+        lambda: manifest.read_tensors(record.weights),
+        lambda: [manifest.verify(folder) for folder in record.checkpoints],
+        lambda: compare(path, reference).render(),
+        lambda: compare(reference, path).to_json(),
+    ]
+    refused = []
+    for read in readers:
+        try:
+            read()
+        except SwitchbackError as error:
+            refused.append(str(error))
+    assert "\n" not in "".join(refused)
+    return len(refused)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.json",
+        *schema.EVIDENCE,
+        *(f"checkpoints/step-00000004/{name}" for name in (*manifest.FILES, "manifest.json")),
+    ],
+)
+def test_damaged_bytes_are_read_or_refused_but_nothing_else(tiny, tmp_path, name):
+    copy = shutil.copytree(tiny, tmp_path / "run")
+    whole = (copy / name).read_bytes()
+    random = Random(name)
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(random.choice([1, 1, 4])):
+            at = random.randrange(len(data))
+            data[at] = random.choice([data[at] ^ (1 << random.randrange(8)), random.randrange(256), 0, 255])
+        (copy / name).write_bytes(data)
+        with suppress(SwitchbackError):
+            read_everything(copy, tiny)
+    (copy / name).write_bytes(whole)
+    assert read_everything(copy, tiny) == 0
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The smallest record with every part; its run.json vouches for nothing, so that damage reaches the readers."""
+    record = toy.train(tmp_path_factory.mktemp("tiny") / "run", steps=4, keep=1)
+    edit(record, files={})
+    return record

@@ -3,10 +3,12 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ci_tools.errors import RecordError
 from ci_tools.record import open_record
+from ci_tools.record.files import final_digests
 from ci_tools.repro.compare import RUNGS, _ulp, compare
 from tests.record import toy
 
@@ -20,14 +22,14 @@ def edited(record, tmp_path, **values):
     copy = tmp_path / "edited"
     shutil.copytree(record, copy)
     meta = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps(meta | values))
+    (copy / "run.json").write_text(json.dumps(meta | {"files": {}} | values))
     return copy
 
 
 def test_identical_runs(base, tmp_path):
     found = compare(base, toy.train(tmp_path / "run", evaluate=False))
     assert found.identical
-    assert "120 steps and the final weights agree bit by bit" in found.sentence()
+    assert "120 steps, the evaluations and the final weights agree bit by bit" in found.sentence()
     assert json.loads(json.dumps(found.to_json()))["identical"] is True
 
 
@@ -124,9 +126,79 @@ def test_length(base, tmp_path):
     assert (found.rung, found.detail) == ("length", "120 against 64 rows")
 
 
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    return toy.train(tmp_path_factory.mktemp("scored") / "run")
+
+
+def change_log(record, name, column, row, value):
+    table = getattr(open_record(record), name)
+    at = table.column_names.index(column)
+    values = table.column(column).to_pylist()
+    values[row] = value
+    table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+    with pa.ipc.new_stream(str(record / f"{name}.arrows"), table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_evaluation_names_step_split_metric_and_both_values(scored, tmp_path):
+    other = edited(scored, tmp_path)
+    before = open_record(scored).evals.column("value")[1].as_py()
+    change_log(other, "evals", "value", 1, 0.5)
+    found = compare(scored, other)
+    assert (found.rung, found.step) == ("evaluation", 60)
+    assert f"validation negative_mse {before!r} after 60 steps against validation negative_mse 0.5" in found.detail
+
+
+def test_missing_evaluation(scored, tmp_path):
+    other = edited(scored, tmp_path)
+    with pa.ipc.new_stream(str(other / "evals.arrows"), open_record(scored).evals.schema) as writer:
+        writer.write_table(open_record(scored).evals.slice(0, 3))
+    assert (compare(scored, other).rung, compare(scored, other).detail) == ("evaluation", "4 against 3 rows")
+
+
+def test_probe(scored, tmp_path):
+    other = edited(scored, tmp_path)
+    change_log(other, "probes", "noise_scale", 2, 0.25)
+    found = compare(scored, other)
+    assert (found.rung, found.step, found.detail) == ("probe", 75, "noise_scale after 75 steps")
+
+
+def test_final_metrics(scored, tmp_path):
+    other = edited(scored, tmp_path)
+    (other / "metrics.json").write_text('{"negative_mse": 0.25}')
+    assert (compare(scored, other).rung, compare(scored, other).detail) == (
+        "evaluation",
+        "final negative_mse 0.0 → 0.25",
+    )
+
+
+def test_final_scores(scored, tmp_path):
+    other = edited(scored, tmp_path)
+    table = open_record(scored).scores
+    pq.write_table(table.slice(0, 1), other / "scores.parquet")
+    assert (compare(scored, other).rung, compare(scored, other).detail) == ("evaluation", "scores.parquet")
+    (other / "scores.parquet").unlink()
+    assert compare(scored, other).rung == "evaluation"
+
+
+@pytest.mark.parametrize("name", ["trace.arrows", "probes.arrows", "evals.arrows", "scores.parquet", "metrics.json"])
+@pytest.mark.parametrize("damage", ["altered", "gone"])
+def test_file_that_is_not_what_the_run_left_is_refused_even_against_itself(scored, tmp_path, name, damage):
+    other = edited(scored, tmp_path, files=final_digests(scored))
+    path = other / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    if damage == "gone":
+        path.unlink()
+    expected = f"no {name}" if damage == "gone" else f"{name} does not match the digest in run.json"
+    with pytest.raises(RecordError, match=expected):
+        compare(other, other)
+
+
 def test_every_rung_is_planted_here():
     assert RUNGS == (
-        "params", "code", "data", "fingerprint", "initial weights", "batch", "loss", "gradient", "update", "length",
+        "params", "code", "data", "fingerprint", "initial weights",
+        "batch", "loss", "gradient", "update", "probe", "evaluation", "length",
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from ci_tools.errors import RecordError
 from ci_tools.record import open_record
+from ci_tools.record.files import final_digests
 from ci_tools.repro import manifest
 from ci_tools.repro.checkpoint import tensor_digest
 from ci_tools.repro.replay import replay
@@ -18,7 +19,13 @@ from ci_tools.repro.replay import replay
 def original(tmp_path_factory):
     record = tmp_path_factory.mktemp("original") / "run"
     subprocess.run([sys.executable, "-m", "tests.record.toy", str(record), '{"steps": 60}'], check=True)
+    edit(record, files=final_digests(record))
     return record
+
+
+def edit(record, **values):
+    meta = json.loads((record / "run.json").read_text())
+    (record / "run.json").write_text(json.dumps(meta | values))
 
 
 @pytest.fixture
@@ -87,18 +94,77 @@ def test_flipped_bit_in_a_trace_row_is_found(record, column):
     with pa.ipc.new_stream(str(record / "trace.arrows"), trace.schema) as writer:
         for batch in buffers:
             writer.write_batch(batch)
-    assert run(record).findings == [f"steps 40 to 60: trace row of step 44 differs in {column}"]
+    assert run(record).findings == [
+        "trace.arrows does not match the digest in run.json",
+        f"steps 40 to 60: trace row of step 44 differs in {column}",
+    ]
 
 
 def test_segment_recomputed_with_another_learning_rate_is_found(original, tmp_path):
     other = tmp_path / "other"
     subprocess.run([sys.executable, "-m", "tests.record.toy", str(other), '{"steps": 60, "lr": 0.021}'], check=True)
-    meta = json.loads((other / "run.json").read_text())
-    meta["command"] = open_record(original).meta.command
-    (other / "run.json").write_text(json.dumps(meta))
+    edit(other, command=open_record(original).meta.command)
+    with pytest.raises(RecordError, match=r"params differ from the record's: lr 0\.021 → 0\.02 now"):
+        run(other)
+    edit(other, params=open_record(original).meta.params)  # as if the record lied about them
     found = run(other)
     assert not found.ok
     assert any("differs in" in finding for finding in found.findings)
+
+
+def test_replay_runs_where_it_is_started_and_says_so(record):
+    assert run(record).note == ""
+    edit(record, workdir=str(record))
+    found = run(record)
+    assert found.ok, "nothing to run stands in the recorded directory"
+    assert f"note: recorded in {record}, re-executed in" in found.render()
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("code", "code differ"), ("data", "data differ"), ("fingerprint", "on the same stack only")]
+)
+def test_other_conditions_are_named_instead_of_accusing_the_record(record, key, expected):
+    meta = json.loads((record / "run.json").read_text())
+    edit(record, **{key: dict.fromkeys(meta[key], "0") or {"rows.csv": "0"}})
+    with pytest.raises(RecordError, match=expected):
+        run(record, segments=1)
+
+
+@pytest.mark.parametrize("name", ["probes", "evals"])
+def test_altered_measurement_is_found_by_execution(record, name):
+    table = getattr(open_record(record), name)
+    column = {"probes": "noise_scale", "evals": "value"}[name]
+    values = [0.5, *table.column(column).to_pylist()[1:]]
+    at = table.column_names.index(column)
+    with pa.ipc.new_stream(str(record / f"{name}.arrows"), table.schema) as writer:
+        writer.write_table(table.set_column(at, table.schema.field(at), pa.array(values, pa.float64())))
+    what = {"probes": "probe of step 24", "evals": "evaluation of step 30"}[name]
+    assert run(record).findings == [
+        f"{name}.arrows does not match the digest in run.json",
+        f"steps 0 to 30: {what} differs in {column}",
+    ]
+
+
+@pytest.mark.parametrize("name", ["probes", "evals"])
+def test_missing_measurement_is_found_by_execution(record, name):
+    table = getattr(open_record(record), name)
+    with pa.ipc.new_stream(str(record / f"{name}.arrows"), table.schema) as writer:
+        writer.write_table(table.slice(0, 0))
+    assert any("0 rows of" in finding for finding in run(record).findings)
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "metrics.json"])
+def test_altered_result_is_a_finding(record, name):
+    (record / name).write_bytes((record / name).read_bytes() + b"\n")
+    assert run(record, segments=1).findings == [f"{name} does not match the digest in run.json"]
+
+
+def test_manifest_that_counts_other_rows_than_the_trace_is_a_finding(record):
+    path = record / "checkpoints" / "step-00000040" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"trace_rows": 60}))
+    found = run(record)
+    assert found.findings == ["step-00000040: its manifest counts 60 trace rows, the trace 40"]
+    assert len(found.replayed) == 3
 
 
 def test_unfinished_record_is_refused(record):
