@@ -10,7 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-import typer
+try:
+    import typer
+except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
+    sys.exit(130)
 
 from ci_tools import __version__
 from ci_tools.console import QUIET, say, stdout_to_stderr
@@ -52,10 +55,10 @@ def _root(
 @app.command()
 def run(settings: Settings = None, force: Force = False, as_json: AsJson = False) -> None:
     """Bring the pipeline up to date, then summarise it."""
-    with _stages(settings, as_json):
+    with _machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
-        walk = reproduce(force=force)
+        walk = reproduce(force=force, settings=settings or [])
     from ci_tools.report.terminal import show, summarize
 
     summary = summarize()
@@ -77,10 +80,10 @@ def reproduce(
 
     Says of each stage: cached, restored or ran, why, and how long it took.
     """
-    with _stages(settings, as_json):
+    with _machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
-        walk = reproduce(targets or [], force)
+        walk = reproduce(targets or [], force, settings or [])
     if as_json:
         _print_json(walk.to_json())
     else:
@@ -121,14 +124,15 @@ def replay(
 
 @app.command(hidden=True)
 def fingerprint(
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads that training will use.")],
-    table: Annotated[str, typer.Option("--input", help="File that the data stage reads, if any.")] = "",
+    threads_key: Annotated[str, typer.Option(help="Key of params.yaml: CPU threads that training will use.")],
+    input_key: Annotated[str, typer.Option(help="Key of params.yaml: file that the data stage reads, if any.")] = "",
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("fingerprint"),
 ) -> None:
     """Write down the machine and the input file, for the stages that depend on them."""
-    from ci_tools.experiment import write_fingerprint
+    from ci_tools.experiment import value, write_fingerprint
 
-    write_fingerprint(threads, table, out)
+    # Keys, not values: free text of params.yaml must never be part of a shell command.
+    write_fingerprint(value(threads_key), value(input_key) if input_key else "", out)
 
 
 @app.command()
@@ -198,19 +202,8 @@ def _remedy(error: OSError) -> str:
 
 
 @contextmanager
-def _stages(settings: list[str] | None, as_json: bool) -> Iterator[None]:
-    """Apply `--set`, then keep stdout clean for JSON while stages run."""
-    if settings:
-        from ci_tools.experiment import change
-
-        for line in change(settings):
-            say(f"params.yaml: {line}")
-    with _machine_output(as_json):
-        yield
-
-
-@contextmanager
 def _machine_output(as_json: bool) -> Iterator[None]:
+    """With `--json`, stages and progress leave stdout to the one object."""
     if as_json:
         os.environ[QUIET] = "1"
     with stdout_to_stderr() if as_json else nullcontext():

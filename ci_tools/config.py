@@ -100,7 +100,7 @@ def _explain(error: ValidationError, model: type[BaseModel], where: object) -> C
         fix = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(siblings)}"
     elif first["type"] == "missing":
         rule, fix = "required key is missing", "add it"
-    what = f"{key or 'file'}: {rule[0].lower()}{rule[1:]}"
+    what = (f"{key}: " if key else "") + f"{rule[0].lower()}{rule[1:]}"
     if first["type"] not in ("extra_forbidden", "missing") and not isinstance(got, dict):
         what += f", got {got!r}"
     if others:

@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ci_tools.config import Config, read_yaml, validate
+from ci_tools.config import Config, leaves, read_yaml, validate
 from ci_tools.errors import ConfigError, DataError
 
 PARAMS = Path("params.yaml")
@@ -49,9 +49,30 @@ def check() -> None:
     Raises:
         ConfigError: params.yaml is missing or breaks a rule.
     """
-    known = schema()
-    if known is not None:
-        validate(read_yaml(PARAMS), known, where=PARAMS)
+    if schema() is not None:
+        values()
+
+
+def values() -> dict[str, Any]:
+    """What params.yaml says, with the defaults of its schema where the repository has one.
+
+    Raises:
+        ConfigError: params.yaml is missing or breaks a rule.
+    """
+    raw, known = read_yaml(PARAMS), schema()
+    return raw if known is None else validate(raw, known, where=PARAMS).model_dump(mode="json")
+
+
+def value(key: str) -> Any:
+    """One value of params.yaml by its dotted key.
+
+    Raises:
+        ConfigError: no such key.
+    """
+    try:
+        return leaves(values())[key]
+    except KeyError:
+        raise ConfigError(f"{key}: unknown key", where=PARAMS, fix="add it, or name another one") from None
 
 
 def change(settings: Sequence[str]) -> list[str]:

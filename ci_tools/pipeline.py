@@ -1,8 +1,11 @@
 """Walk the stages of dvc.yaml in order and say of each: cached, restored or ran, why, and how long it took.
 
-DVC decides what is out of date and keeps the cache; this module adds the words, one clear error, and one rule: DVC
-deletes outputs before their stage runs, but an unfinished run record stays, so that training resumes. (DVC's own
-`persist` would keep finished records too, and shut them out of its run cache.)
+DVC decides what is out of date and keeps the cache; this module adds the words, one clear error, and three rules:
+
+- DVC deletes outputs before their stage runs, but an unfinished run record stays, so that training resumes. (DVC's own
+  `persist` would keep finished records too, and shut them out of its run cache.)
+- DVC writes down params and dependencies when a stage ends; if they changed while it ran, its result is not kept.
+- DVC ignores Ctrl-C while a stage runs; here it ends the walk after the stage, as SIGTERM does.
 """
 
 import logging
@@ -10,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,15 +30,18 @@ from dvc.output import Output
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import get_active_graph, plan_repro
 from dvc.scm import SCMError
+from dvc.stage import Stage
+from dvc.stage import run as dvc_run
 from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc_data.hashfile.hash_info import HashInfo
 
 from ci_tools.config import leaves
 from ci_tools.console import say
-from ci_tools.errors import ConfigError, DependencyUnavailable, RecordError, SwitchbackError
-from ci_tools.experiment import check, shown
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.experiment import change, check, shown
 from ci_tools.record import open_record
+from ci_tools.record.schema import META
 
 Outcome = Literal["ran", "checked", "restored", "cached"]
 PREEMPTED = 75
@@ -97,28 +104,34 @@ def open_repository() -> Repo:
     return repo
 
 
-def reproduce(targets: Sequence[str] = (), force: bool = False) -> Walk:
+def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequence[str] = ()) -> Walk:
     """Bring the pipeline, or `targets` with all they depend on, up to date.
 
     Args:
         targets: stage names; a matrix name stands for all of its stages.
         force: run every stage from scratch, whatever the cache holds.
+        settings: `key=value` changes of params.yaml, made first; none where another process holds DVC's lock.
 
     Raises:
-        ConfigError: params.yaml or dvc.yaml breaks a rule, or a target does not exist.
+        ConfigError: params.yaml, a setting or dvc.yaml breaks a rule, a target does not exist, or params or
+            dependencies of a stage changed while it ran.
         DependencyUnavailable: git is missing, or another process holds DVC's lock.
-        SwitchbackError: a stage failed; `exit_code` is its own where that is one of ours, else 1.
+        SwitchbackError: a stage failed; `exit_code` is its own where that is one of ours, else 1; 75 after SIGTERM.
         KeyboardInterrupt: Ctrl-C; finished stages and checkpoints stay.
     """
-    check()
-    if not Path("dvc.yaml").is_file():
-        raise ConfigError("no such file", where="dvc.yaml", fix="run from the repository root, or declare the stages")
     started = time.perf_counter()
-    with _clear_errors(), _stages_use_this_python(), _termination_reaches_the_stage():
-        repo = open_repository()
-        with lock_repo(repo):
-            steps = tuple(_bring_up_to_date(repo, name, force) for name in _plan(repo, targets))
-    return Walk(steps, time.perf_counter() - started)
+    repo = open_repository()
+    if not Path("dvc.yaml").is_file():
+        raise ConfigError("no such file", where="dvc.yaml", fix="declare the stages")
+    with _clear_errors(), _stages_use_this_python(), _StopSignals() as stop, lock_repo(repo):
+        for line in change(settings) if settings else []:
+            say(f"params.yaml: {line}")
+        check()
+        steps = []
+        for name in _plan(repo, targets):
+            steps.append(_bring_up_to_date(repo, name, force))
+            stop.stage_ended(name)
+    return Walk(tuple(steps), time.perf_counter() - started)
 
 
 def _plan(repo: Repo, targets: Sequence[str]) -> list[str]:
@@ -144,11 +157,12 @@ def _bring_up_to_date(repo: Repo, name: str, force: bool) -> Step:
     if not force and all("changed outs" in change for change in changes) and stage.outs_cached():
         stage.checkout(force=True)
         return done("restored", reasons)
-    restored = not force and _in_run_cache(stage)
     try:
-        with _unfinished_records_stay(force):
+        stage.save_deps(allow_missing=True)
+        restored = not force and _in_run_cache(stage)
+        with _unfinished_records_stay(force), _inputs_must_stay(stage):
             repo.reproduce(name, single_item=True, force=force)
-    except ReproductionError as error:
+    except DvcException as error:
         raise _explain(name, error) from error
     return done("restored" if restored else "checked" if stage.always_changed else "ran", reasons)
 
@@ -165,11 +179,11 @@ def _reasons(stage: Any, changes: Sequence[str | Mapping[str, Mapping[str, str]]
     reasons = []
     params = {str(dep): dep for dep in stage.deps if isinstance(dep, ParamsDependency)}
     words = {"modified": "changed", "deleted": "missing"}
-    for change in changes:
-        if isinstance(change, str):
-            reasons.append({"always changed": "checked every time"}.get(change, change))
+    for entry in changes:
+        if isinstance(entry, str):
+            reasons.append({"always changed": "checked every time"}.get(entry, entry))
             continue
-        for path, state in next(iter(change.values())).items():
+        for path, state in next(iter(entry.values())).items():
             if path in params:
                 reasons += _differences(params[path].hash_info.value or {}, params[path].read_params())
             else:
@@ -204,16 +218,37 @@ def _unfinished_records_stay(force: bool) -> Iterator[None]:
 
 
 def _unfinished(path: Path) -> bool:
+    """Whether this is a record to resume; one that cannot be read raises RecordError, lest it be deleted."""
+    return (path / META).exists() and open_record(path).meta.resumable
+
+
+@contextmanager
+def _inputs_must_stay(before: Any) -> Iterator[None]:
+    """Refuse to lock in a result whose params and dependencies are no longer those of `before`."""
+    save_deps = Stage.save_deps
+
+    def save_same_deps(stage: Any, allow_missing: bool = False) -> None:
+        save_deps(stage, allow_missing=allow_missing)
+        changes = []
+        for was, now in zip(before.deps, stage.deps, strict=True):
+            if isinstance(now, ParamsDependency):
+                changes += _differences(was.hash_info.value or {}, now.hash_info.value or {})
+            elif was.hash_info != now.hash_info:
+                changes.append(f"{now} changed")
+        if changes:
+            what, rule = f"{_brief(tuple(changes))} while the stage ran", "its result is not kept"
+            raise ConfigError(what, where=before.addressing, rule=rule, fix="run the same command again")
+
+    Stage.save_deps = save_same_deps
     try:
-        return open_record(path).meta.resumable
-    except RecordError:
-        return False
+        yield
+    finally:
+        Stage.save_deps = save_deps
 
 
 def _in_run_cache(stage: Any) -> bool:
-    """Whether DVC will take the outputs from an earlier run on these very inputs; leaves `stage` unusable."""
+    """Whether DVC will take the outputs from an earlier run on these very inputs; `stage` forgets its outputs."""
     try:
-        stage.save_deps()
         for out in stage.outs:
             out.hash_info = HashInfo()
         stage.repo.stage_cache.restore(stage, dry=True)
@@ -222,8 +257,10 @@ def _in_run_cache(stage: Any) -> bool:
     return True
 
 
-def _explain(name: str, error: ReproductionError) -> SwitchbackError | KeyboardInterrupt:
-    cause = error.__cause__
+def _explain(name: str, error: DvcException) -> SwitchbackError | KeyboardInterrupt:
+    cause = error.__cause__ if isinstance(error, ReproductionError) else error
+    if isinstance(cause, SwitchbackError):
+        return cause
     if not isinstance(cause, StageCmdFailedError):
         return _as_ours(cause if isinstance(cause, DvcException) else error, where=f"dvc.yaml stage {name}")
     found = re.search(r"exited with (-?\d+)$", str(cause))
@@ -231,12 +268,16 @@ def _explain(name: str, error: ReproductionError) -> SwitchbackError | KeyboardI
     if code in _INTERRUPTED:
         return KeyboardInterrupt()
     if code in _TERMINATED | {PREEMPTED}:
-        failure = SwitchbackError("the stage was told to stop", where=name, fix="run the same command again to resume")
-        code = PREEMPTED
-    else:
-        failure = SwitchbackError(f"the stage failed with exit code {code}", where=name, fix="see its message above")
+        return _preempted(name)
+    failure = SwitchbackError(f"the stage failed with exit code {code}", where=name, fix="see its message above")
     failure.exit_code = code if code in _OURS else 1
     return failure
+
+
+def _preempted(where: str) -> SwitchbackError:
+    told = SwitchbackError("the stage was told to stop", where=where, fix="run the same command again to resume")
+    told.exit_code = PREEMPTED
+    return told
 
 
 def _as_ours(error: Exception, where: str) -> SwitchbackError:
@@ -271,22 +312,58 @@ def _stages_use_this_python() -> Iterator[None]:
         os.environ.update(before)
 
 
-@contextmanager
-def _termination_reaches_the_stage() -> Iterator[None]:
-    """Pass SIGTERM on to the running stage, which saves its state and ends; DVC's wait then ends by itself."""
+class _StopSignals:
+    """SIGTERM and Ctrl-C end the walk: at once while nothing runs, else when the stage and the saving of it have ended.
 
-    def forward(signum: int, _: object) -> None:
-        children = psutil.Process().children()
-        if not children:
-            raise SystemExit(128 + signum)
-        for child in children:
-            # A shell would die and leave the stage behind.
-            for process in (child.children() if child.name() in _SHELLS else []) or [child]:
-                with suppress(psutil.Error):
-                    process.send_signal(signum)
+    SIGTERM is passed on to the stage, which saves its state and ends; Ctrl-C reaches it from the terminal.
+    """
 
-    before = signal.signal(signal.SIGTERM, forward)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self._received = 0
+        self._stage_runs = False
+
+    def __enter__(self) -> "_StopSignals":
+        self._run = dvc_run._run
+        self._handlers = {number: signal.signal(number, self._take) for number in (signal.SIGTERM, signal.SIGINT)}
+        dvc_run._run = self._run_command
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        dvc_run._run = self._run
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def stage_ended(self, name: str) -> None:
+        """Raise what arrived during the stage."""
+        self._stage_runs = False
+        self._stop(name)
+
+    def _stop(self, where: str) -> None:
+        if self._received == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._received:
+            raise _preempted(where)
+
+    def _take(self, number: int, _: object) -> None:
+        self._received = number
+        if number == signal.SIGTERM:
+            _pass_on(number)
+        if not self._stage_runs:
+            self._stop("pipeline")
+
+    def _run_command(self, executable: str | None, command: str, **options: Any) -> None:
+        """DVC's own way to run a command of a stage, except that Ctrl-C is not ignored meanwhile."""
+        self._stop("pipeline")
+        self._stage_runs = True
+        with subprocess.Popen(dvc_run._make_cmd(executable, command), **options) as process:
+            code = process.wait()
+        if code:
+            raise StageCmdFailedError(command, code)
+
+
+def _pass_on(number: int) -> None:
+    for child in psutil.Process().children():
+        # A shell would die and leave the stage behind.
+        for process in (child.children() if child.name() in _SHELLS else []) or [child]:
+            with suppress(psutil.Error):
+                process.send_signal(number)

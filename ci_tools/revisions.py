@@ -9,7 +9,7 @@ from dvc.scm import SCMError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from ci_tools.errors import RecordError
+from ci_tools.errors import DependencyUnavailable, RecordError
 from ci_tools.pipeline import open_repository
 
 
@@ -20,6 +20,7 @@ def resolve(name: str, folder: Path) -> Path:
 
     Raises:
         RecordError: no such path or revision, or the revision's record is in neither cache nor remote.
+        DependencyUnavailable: git is not installed.
     """
     if Path(name).exists():
         return Path(name)
@@ -51,8 +52,10 @@ def _release_seed(commit: str, name: str) -> int:
 
 
 def _git(*arguments: str) -> str:
-    """What git prints, or nothing where it fails."""
+    """What git prints, or nothing where it refuses."""
     try:
         return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
+    except FileNotFoundError:
+        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
+    except subprocess.CalledProcessError:
         return ""

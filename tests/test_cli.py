@@ -129,6 +129,23 @@ def test_replay_passes_its_options_on(switchback, monkeypatch, records):
     assert [str(value) for value in seen[0][:3]] == ["a", "7", "5"]
 
 
+@pytest.mark.parametrize("table", ["$(touch harm).csv", "'; touch harm; '.csv"])
+def test_fingerprint_takes_its_values_from_params_by_key(switchback, repository, monkeypatch, table):
+    monkeypatch.setattr("ci_tools.repro.fingerprint.capture", lambda threads: {"threads": threads})
+    (repository / table).write_text("a\n")
+    (repository / "params.yaml").write_text(f'threads: 3\nsource: {{path: "{table}"}}\n')
+    command = "switchback fingerprint --threads-key threads --input-key source.path --out found"
+    assert switchback(*command.split()[1:])[0] == 0
+    assert json.loads((repository / "found/stack.json").read_text()) == {"threads": 3}
+    assert list(json.loads((repository / "found/inputs.json").read_text())) == [table]
+    assert not (repository / "harm").exists()
+
+
+def test_fingerprint_of_an_unknown_key_is_one_line(switchback, repository):
+    code, _, err = switchback("fingerprint", "--threads-key", "train.threads")
+    assert (code, err) == (2, "error: params.yaml: train.threads: unknown key. Fix: add it, or name another one\n")
+
+
 def test_unreadable_record_is_one_line(switchback, monkeypatch, records):
     monkeypatch.setattr("ci_tools.repro.compare.compare", raising(RecordError("no run record here", where="a")))
     assert switchback("compare", "a", "b") == (2, "", "error: a: no run record here\n")
@@ -172,6 +189,15 @@ def test_schema_without_one_says_where_to_name_it(switchback, repository):
     code, _, err = switchback("schema", "params")
     assert code == 2
     assert "[tool.switchback]" in err
+
+
+def test_interrupt_while_the_command_starts_leaves_no_traceback(tmp_path):
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": search}
+    )
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_reader_that_stops_early_sees_no_traceback(repository):

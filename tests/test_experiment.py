@@ -14,6 +14,7 @@ data:
   label: ""
 """
 SCHEMA = """\
+from pydantic import model_validator
 from ci_tools.config import Config
 
 class Network(Config):
@@ -27,6 +28,12 @@ class Params(Config):
     seeds: tuple[int, ...]
     network: Network
     data: Data = Data()
+
+    @model_validator(mode="after")
+    def _seeds_differ(self):
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds must differ")
+        return self
 """
 
 
@@ -76,6 +83,7 @@ def test_text_settings_take_any_text(repository, value):
         ("network.widht=9", "did you mean `width`"),
         ("network.width.more=9", "network.width.more: unknown key"),
         ("seeds=3", "seeds"),
+        ("seeds=[1, 1]", "^--set: seeds must differ$"),
         ("network.width", "not a setting"),
         ("=3", "not a setting"),
     ],
@@ -93,6 +101,13 @@ def test_without_schema_only_known_keys_may_change(repository):
     assert experiment.change(["network.width=16"]) == ["network.width 8 → 16"]
     with pytest.raises(ConfigError, match=r"network\.depth: unknown key"):
         experiment.change(["network.depth=3"])
+
+
+def test_value_is_the_one_of_the_file_or_the_default_of_the_schema(repository):
+    assert experiment.value("network.width") == 8
+    assert experiment.value("network.depth") == 2
+    with pytest.raises(ConfigError, match=r"params\.yaml: network\.height: unknown key"):
+        experiment.value("network.height")
 
 
 def test_check_reports_the_file_and_key(repository):

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -7,7 +8,7 @@ import time
 import dvc.lock
 import pytest
 
-from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.errors import ConfigError, DependencyUnavailable, RecordError, SwitchbackError
 from ci_tools.experiment import change
 from ci_tools.pipeline import reproduce
 
@@ -132,6 +133,40 @@ def test_unfinished_record_is_kept_for_resuming(repository):
     assert line.startswith("train 1 resumes 10 steps")
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "message"),
+    [
+        ("params.yaml", "steps: 10", "steps: 99", "train.steps 10 → 99 while the stage ran"),
+        ("doubled/text", "one", "two", "doubled/text changed while the stage ran"),
+    ],
+)
+def test_input_that_changes_while_a_stage_runs_is_not_locked_in(repository, path, old, new, message):
+    script = repository / "train.py"
+    late = f"file = pathlib.Path({path!r}); file.write_text(file.read_text().replace({old!r}, {new!r}))\n"
+    before = script.read_text()
+    script.write_text(before.replace("sys.exit", late + "sys.exit"))
+    with pytest.raises(ConfigError, match=rf"^train@1: {message}; its result is not kept\. Fix: run the same"):
+        reproduce(["train@1"])
+    assert "train@1" not in (repository / "dvc.lock").read_text()
+    ran(repository)
+    script.write_text(before)
+    walk = reproduce(["train@1"])
+    assert ran(repository)[-1:] == ["train 1 starts"], "nothing came from the run cache"
+    assert outcomes(walk)["train@1"] == "ran"
+
+
+@pytest.mark.parametrize("text", ["{", '"schema_version": 99'])
+def test_unreadable_record_is_an_error_and_not_deleted(repository, text):
+    reproduce(["train@1"])
+    meta = repository / "runs/seed-1/run.json"
+    damaged = text if text == "{" else json.dumps(json.loads(meta.read_text()) | json.loads(f"{{{text}}}"))
+    meta.write_text(damaged)
+    change(["train.steps=20"])
+    with pytest.raises(RecordError, match=r"seed-1: .*Fix: "):
+        reproduce(["train@1"])
+    assert meta.read_text() == damaged
+
+
 @pytest.mark.parametrize(("code", "ours"), [(1, 1), (2, 2), (4, 4), (75, 75), (9, 1), (143, 75)])
 def test_failed_stage_is_named_and_its_exit_code_kept_where_it_is_ours(repository, code, ours):
     change([f"train.exit={code}"])
@@ -172,7 +207,31 @@ def test_sigterm_reaches_the_stage_and_the_walk_ends_resumable(repository):
     assert "run the same command again to resume" in errors
 
 
-def test_lock_of_another_process_is_one_clear_error(repository, monkeypatch):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signal_that_a_stage_swallows_ends_the_walk_after_it(repository, number, code):
+    script = repository / "train.py"
+    wait = (
+        "import signal, time\n"
+        f"signal.signal({int(number)}, signal.SIG_IGN)\n"
+        "pathlib.Path('ready').touch()\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.02)\n"
+    )
+    script.write_text(script.read_text().replace("seed, train", wait + "seed, train", 1))
+    command = [sys.executable, "-c", "from ci_tools.cli import main; main()", "reproduce"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while not (repository / "ready").exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        (repository / "go").touch()
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    assert ran(repository) == ["double", "train 1 starts"]
+    assert outcomes(reproduce(["train@1"]))["train@1"] == "cached", "its result was kept"
+
+
+def test_lock_of_another_process_is_one_clear_error_and_changes_no_params(repository, monkeypatch):
     monkeypatch.setattr(dvc.lock, "DEFAULT_TIMEOUT", 0.01)
     hold = (
         "import sys; from dvc.repo import Repo, lock_repo\n"
@@ -183,13 +242,13 @@ def test_lock_of_another_process_is_one_clear_error(repository, monkeypatch):
     ) as process:
         assert process.stdout.readline() == "held\n"
         with pytest.raises(DependencyUnavailable, match="another DVC or switchback process"):
-            reproduce()
+            reproduce(settings=["train.steps=20"])
         process.communicate()
+    assert "steps: 10" in (repository / "params.yaml").read_text()
 
 
 def test_outside_a_git_repository_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     with pytest.raises(ConfigError, match="git init"):
         reproduce()
 

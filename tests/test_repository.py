@@ -66,6 +66,19 @@ def test_every_stage_runs_a_module_or_command_that_exists():
             assert arguments[0] in {command.callback.__name__ for command in app.registered_commands}
 
 
+def test_no_text_of_params_yaml_becomes_part_of_a_shell_command():
+    inserted = {name for stage in STAGES.values() for name in re.findall(r"\$\{(.*?)\}", stage["cmd"])}
+    assert inserted <= {"item.seed"}, "seeds are whole numbers; anything else could be a command"
+
+
+def test_lock_files_are_no_part_of_what_stages_depend_on():
+    from dvc.repo import Repo
+
+    ignore = Repo(str(ROOT)).dvcignore
+    assert ignore.is_ignored_file(str(ROOT / "runs/.seed-1.lock"))
+    assert not ignore.is_ignored_file(str(ROOT / "runs/seed-1/run.json"))
+
+
 @pytest.mark.parametrize("name", [name for name, stage in STAGES.items() if stage["cmd"].startswith("python")])
 def test_stage_depends_on_all_model_code_that_it_runs(name):
     module = ROOT / f"{shlex.split(STAGES[name]['cmd'])[2].replace('.', '/')}.py"
@@ -86,9 +99,8 @@ def test_what_one_stage_reads_another_writes():
 
 
 def test_what_stages_write_is_ignored_by_git_except_the_lock():
-    outs = [next(iter(o)) if isinstance(o, dict) else o for s in STAGES.values() for o in s["outs"]]
-    outs += [metric for stage in STAGES.values() for metric in stage.get("metrics", []) + stage.get("plots", [])]
-    paths = [out.replace("${item.seed}", "1") for out in outs]
+    outs = [out for kind in ("outs", "metrics", "plots") for stage in STAGES.values() for out in stage.get(kind, [])]
+    paths = [(next(iter(o)) if isinstance(o, dict) else o).replace("${item.seed}", "1") for o in outs]
     asked = subprocess.run(["git", "check-ignore", *paths, "dvc.lock"], capture_output=True, text=True, cwd=ROOT)
     assert asked.stdout.split() == paths
 

@@ -1,6 +1,6 @@
 import pytest
 
-from ci_tools.errors import RecordError
+from ci_tools.errors import DependencyUnavailable, RecordError
 from ci_tools.experiment import change
 from ci_tools.pipeline import reproduce
 from ci_tools.revisions import resolve
@@ -42,6 +42,12 @@ def test_existing_path_is_taken_as_it_is(two_versions, tmp_path):
 def test_unknown_record_is_one_clear_error(two_versions, tmp_path_factory, name, message):
     with pytest.raises(RecordError, match=message):
         resolve(name, tmp_path_factory.mktemp("fetched"))
+
+
+def test_missing_git_program_is_one_clear_error(repository, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DependencyUnavailable, match="git is not installed"):
+        resolve("HEAD", tmp_path)
 
 
 def test_revision_without_seeds_asks_for_a_path(repository, git, tmp_path_factory):

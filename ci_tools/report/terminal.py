@@ -10,7 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ci_tools.config import read_yaml
 from ci_tools.console import on_terminal
+from ci_tools.errors import ConfigError
 
 BARS = "▁▂▃▄▅▆▇█"
 _PREFERRED = ("average_precision", "roc_auc", "log_loss")
@@ -49,14 +51,18 @@ class Summary:
 
 
 def summarize(root: Path = Path()) -> Summary:
-    """Collect what stands under `root`; missing and unreadable parts are left out."""
+    """Collect what stands under `root`; missing and unreadable parts are left out.
+
+    So are the records `runs/seed-N` of seeds that params.yaml no longer lists.
+    """
     metrics, parity = root / "evaluation/metrics.json", root / "export/parity.json"
     folders = sorted((path.parent for path in (root / "runs").glob("*/run.json")), key=_natural)
+    seeds = _seeds(root / "params.yaml")
     files = [root / "runs", metrics, root / "evaluation/slices.json", root / "export/model.onnx", parity]
     return Summary(
         metrics=_object(metrics),
         parity=_object(parity),
-        runs=[_run(folder) for folder in folders],
+        runs=[_run(folder) for folder in folders if not _is_left_over(folder, seeds)],
         files=[path for path in files if path.exists()],
     )
 
@@ -169,6 +175,19 @@ def _run(folder: Path) -> Run:
     if chosen:
         curves[chosen.replace("_", " ")] = evaluated[chosen]
     return Run(folder, str(_object(folder / "run.json").get("status", "unreadable")), curves)
+
+
+def _seeds(params: Path) -> Sequence[object] | None:
+    try:
+        seeds = read_yaml(params).get("seeds")
+    except ConfigError:
+        return None
+    return seeds if isinstance(seeds, list) else None
+
+
+def _is_left_over(folder: Path, seeds: Sequence[object] | None) -> bool:
+    name, _, seed = folder.name.partition("-")
+    return name == "seed" and seeds is not None and seed not in map(str, seeds)
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, str | None]]:

@@ -50,6 +50,15 @@ def test_plain_summary_shows_runs_in_order_with_their_curves(finished):
     assert f"wrote {finished / 'evaluation/metrics.json'}" in text
 
 
+def test_records_of_seeds_that_params_no_longer_list_are_left_out(finished):
+    (finished / "runs/mine").mkdir()
+    (finished / "runs/mine/run.json").write_text("{}")
+    (finished / "params.yaml").write_text("seeds: [2]\n")
+    assert [run.path.name for run in summarize(finished).runs] == ["mine", "seed-2"]
+    (finished / "params.yaml").write_text("train: {}\n")
+    assert len(summarize(finished).runs) == 3
+
+
 def test_json_names_runs_and_files(finished):
     values = json.loads(json.dumps(summarize(finished).to_json()))
     assert [run["status"] for run in values["runs"]] == ["preempted", "finished"]
