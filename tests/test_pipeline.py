@@ -207,8 +207,11 @@ def test_sigterm_reaches_the_stage_and_the_walk_ends_resumable(repository):
     assert "run the same command again to resume" in errors
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_signal_that_a_stage_swallows_ends_the_walk_after_it(repository, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "targets"),
+    [(signal.SIGTERM, 75, []), (signal.SIGINT, 130, []), (signal.SIGINT, 130, ["train@1"])],
+)
+def test_signal_that_a_stage_swallows_ends_the_walk_after_it(repository, number, code, targets):
     script = repository / "train.py"
     wait = (
         "import signal, time\n"
@@ -217,7 +220,7 @@ def test_signal_that_a_stage_swallows_ends_the_walk_after_it(repository, number,
         "while not pathlib.Path('go').exists(): time.sleep(0.02)\n"
     )
     script.write_text(script.read_text().replace("seed, train", wait + "seed, train", 1))
-    command = [sys.executable, "-c", "from ci_tools.cli import main; main()", "reproduce"]
+    command = [sys.executable, "-c", "from ci_tools.cli import main; main()", "reproduce", *targets]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not (repository / "ready").exists() and process.poll() is None:
             time.sleep(0.02)
