@@ -474,6 +474,8 @@ class Recorder:
             if error is None:
                 raise  # otherwise the first error says more
         self._tape.close(finished=status == "finished")
+        if status == "finished" and self.rank == 0:
+            self._note(files=files.final_digests(self.path))
         self._note(status=status, reason=reason, steps=self.step, ended=provenance.now())
         self._write_meta(quiet=error is not None)
 

@@ -103,9 +103,16 @@ def load(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     manifest.verify(folder)
     try:
         tree = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        return load_file(folder / WEIGHTS), join(tree, load_file(folder / TENSORS))
+        return _load_aligned(folder / WEIGHTS), join(tree, _load_aligned(folder / TENSORS))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"state cannot be read ({error})", where=folder) from None
+
+
+def _load_aligned(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors in memory of their own: within the file's buffer their alignment, and with it the last bit of a sum
+    over them, would differ from that of the run that wrote them.
+    """
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def newest_good(root: Path, warn: Callable[[str], None]) -> Path | None:

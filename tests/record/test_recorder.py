@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 import os
@@ -56,6 +57,12 @@ def test_record_holds_every_step_probe_and_evaluation(finished):
     ]
     assert record.scores.column("score").to_pylist() == [0.25, 0.75]
     assert record.metrics == {"negative_mse": 0.0}
+
+
+def test_finished_record_vouches_for_its_files(finished):
+    record = open_record(finished)
+    names = ["trace.arrows", "probes.arrows", "evals.arrows", "scores.parquet", "metrics.json"]
+    assert record.meta.files == {name: hashlib.sha256((finished / name).read_bytes()).hexdigest() for name in names}
 
 
 def test_trace_figures_agree_with_a_plain_loop(tmp_path):

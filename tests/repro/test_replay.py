@@ -74,7 +74,7 @@ def test_flipped_bit_whose_manifest_was_mended_is_found_by_execution(record):
     assert "steps 30 to 40: 3.bias in step-00000040/model.safetensors differs after re-execution" in found.findings
 
 
-@pytest.mark.parametrize("column", ["loss", "grad_rms", "grad_absmax", "batch_digest", "lr"])
+@pytest.mark.parametrize("column", ["loss", "grad_absmax"])
 def test_flipped_bit_in_a_trace_row_is_found(record, column):
     trace = open_record(record).trace
     buffers = []
