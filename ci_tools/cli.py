@@ -17,7 +17,7 @@ except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
 
 from ci_tools import __version__
 from ci_tools.console import QUIET, say, stdout_to_stderr
-from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError, explain
 
 app = typer.Typer(
     name="switchback",
@@ -178,11 +178,11 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "ci_tools").partition(".")[0] in ("ci_tools", "model"):
             raise
-        _fail(DependencyUnavailable(f"package {error.name} is not installed", fix="pip install 'switchback-ci[train]'"))
+        _fail(explain(error))
     except OSError as error:
         if error.errno in (None, errno.EPIPE):
             raise
-        _fail(SwitchbackError(error.strerror or str(error), where=error.filename or "system", fix=_remedy(error)))
+        _fail(explain(error))
 
 
 def _fail(error: SwitchbackError) -> None:
@@ -190,15 +190,6 @@ def _fail(error: SwitchbackError) -> None:
     if "--json" in sys.argv:
         _print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})
     sys.exit(error.exit_code)
-
-
-def _remedy(error: OSError) -> str:
-    remedies = {
-        errno.ENOSPC: "free some disk space, then run the same command again",
-        errno.EROFS: "run where the disk is writable",
-        errno.EACCES: "make it accessible to this user",
-    }
-    return remedies.get(error.errno or 0, "")
 
 
 @contextmanager

@@ -27,3 +27,27 @@ def test_sentence_holds_what_where_rule_and_fix():
     assert str(SwitchbackError("W", where="P", rule="R", fix="F")) == "P: W; R. Fix: F"
     assert str(SwitchbackError("W")) == "W"
     assert str(SwitchbackError("W", fix="F")) == "W. Fix: F"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (errors.TrainingFailed("diverged"), 1, "error: diverged"),
+        (OSError(28, "No space left on device", "x.npz"), 2, "x.npz: No space left on device. Fix: free some disk"),
+        (ModuleNotFoundError("no", name="torch"), 4, "package torch is not installed"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_stage_that_fails_says_why_in_one_line_and_by_exit_code(capsys, error, code, words):
+    def work():
+        raise error
+
+    assert errors.run_stage(work) == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") <= 1
+
+
+def test_stage_that_works_is_silent(capsys):
+    assert errors.run_stage(lambda: None) == 0
+    assert capsys.readouterr().err == ""
