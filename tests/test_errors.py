@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from ci_tools import errors
 from ci_tools.errors import SwitchbackError
 
