@@ -104,6 +104,8 @@ def frame_of(table: pa.Table, params: Table, where: object) -> Frame:
                 rule="it is listed in data.table.numeric",
                 fix="correct the value, list its spelling in data.table.missing, or drop the override",
             )
+        if numbers is None and name not in params.categorical:
+            _refuse_stray_text(text, name, where)
         if numbers is None or (name not in params.numeric and _are_codes(numbers)):
             dictionary = text.dictionary_encode()
             codes = dictionary.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -277,6 +279,20 @@ def _numbers(text: Any) -> Array | None:
         return text.cast(pa.float64()).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
     except pa.ArrowInvalid:
         return None
+
+
+def _refuse_stray_text(text: Any, name: str, where: object) -> None:
+    """A column of numbers with a few words in it must not turn into categories unnoticed."""
+    values = [value for value in text.unique().to_pylist() if value is not None]
+    words = [value for value in values if not _parses(float, value)]
+    if len(values) - len(words) > _FEW and len(words) <= 0.05 * len(values):
+        row, value = _first(text.fill_null("0"), lambda v: _parses(float, v))
+        raise DataError(
+            f"row {row} of column {name!r} holds {value!r} among numbers",
+            where=where,
+            rule="a column is all numbers or all categories",
+            fix="correct it, list its spelling in data.table.missing, or the column in data.table.categorical",
+        )
 
 
 def _are_codes(numbers: Array) -> bool:

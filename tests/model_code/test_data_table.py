@@ -208,3 +208,16 @@ def test_nested_parquet_columns_are_refused(tmp_path):
     pq.write_table(pa.table({"x": [[1], [2]], "label": [0, 1]}), tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="column 'x' has type list"):
         read_table(Table(path=str(tmp_path / "rows.parquet")))
+
+
+def test_one_word_among_numbers_does_not_turn_the_column_into_categories(read):
+    rows = ["a,label", *(f"{i}.5,{i % 2}" for i in range(100)), "1O1,0"]
+    with pytest.raises(DataError, match=r"row 101 of column 'a' holds '1O1' among numbers"):
+        read("\n".join(rows))
+    assert len(read("\n".join(rows), categorical=("a",)).categorical["a"].values) == 101
+    assert np.isnan(read("\n".join(rows), missing=("1O1",)).numeric["a"][100])
+
+
+def test_words_with_some_numbers_among_them_stay_categories(read):
+    rows = ["a,label", *(f"{i if i % 4 else f'w{i}'},{i % 2}" for i in range(100))]
+    assert "w4" in read("\n".join(rows)).categorical["a"].values
