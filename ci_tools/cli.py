@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -195,10 +195,19 @@ def _fail(error: SwitchbackError) -> None:
 @contextmanager
 def _machine_output(as_json: bool) -> Iterator[None]:
     """With `--json`, stages and progress leave stdout to the one object."""
-    if as_json:
-        os.environ[QUIET] = "1"
-    with stdout_to_stderr() if as_json else nullcontext():
+    if not as_json:
         yield
+        return
+    before = os.environ.get(QUIET)
+    os.environ[QUIET] = "1"
+    try:
+        with stdout_to_stderr():
+            yield
+    finally:
+        if before is None:
+            del os.environ[QUIET]
+        else:
+            os.environ[QUIET] = before
 
 
 def _record(name: str, folder: Path) -> Path:

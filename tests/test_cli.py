@@ -205,3 +205,12 @@ def test_reader_that_stops_early_sees_no_traceback(repository):
     (repository / "pyproject.toml").write_text('[tool.switchback]\nparams = "model.params:Params"\n')
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert "Traceback" not in done.stderr
+
+
+def test_json_output_silences_only_its_own_command(monkeypatch):
+    from ci_tools import cli
+
+    monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
+    with cli._machine_output(True):
+        assert os.environ["SWITCHBACK_QUIET"] == "1"
+    assert "SWITCHBACK_QUIET" not in os.environ
