@@ -1,14 +1,5 @@
-import pytest
+"""The same conditions as for the tests of the record."""
 
-from tests.record import toy
+from tests.record.conftest import _quiet, finished
 
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
-    monkeypatch.setenv("SWITCHBACK_QUIET", "1")
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory):
-    """A finished record; tests copy it before they change it."""
-    return toy.train(tmp_path_factory.mktemp("finished") / "run")
+__all__ = ["_quiet", "finished"]
