@@ -10,14 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+from ci_tools import __version__
+from ci_tools.console import QUIET, say, stdout_to_stderr
+from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
+
 try:
     import typer
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
-    sys.exit(130)
-
-from ci_tools import __version__
-from ci_tools.console import QUIET, say, stdout_to_stderr
-from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError, explain
+    sys.exit(INTERRUPTED)
 
 app = typer.Typer(
     name="switchback",
@@ -170,7 +170,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        if end.code == 130:
+        if end.code == INTERRUPTED:
             say("interrupted; run the same command again to go on from here")
         raise
     except SwitchbackError as error:

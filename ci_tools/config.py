@@ -97,7 +97,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: object) -> C
         siblings = list(_section(model, first["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), siblings, n=1)
         rule = "unknown key"
-        fix = f"did you mean `{near[0]}`?" if near else f"use one of {', '.join(siblings)}"
+        meant = ".".join(map(str, [*first["loc"][:-1], *near]))
+        fix = f"did you mean `{meant}`?" if near else f"use one of {', '.join(siblings)}"
     elif first["type"] == "missing":
         rule, fix = "required key is missing", "add it"
     what = (f"{key}: " if key else "") + f"{rule[0].lower()}{rule[1:]}"

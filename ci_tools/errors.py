@@ -20,6 +20,9 @@ from collections.abc import Callable
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+PREEMPTED = 75
+"""Exit code after SIGTERM (EX_TEMPFAIL): the runner may start the same command again."""
+
 
 class SwitchbackError(Exception):
     """One clear sentence for a person: what is wrong, where, the rule, the fix.

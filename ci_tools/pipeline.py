@@ -38,15 +38,14 @@ from dvc_data.hashfile.hash_info import HashInfo
 
 from ci_tools.config import leaves
 from ci_tools.console import say
-from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, DependencyUnavailable, SwitchbackError
 from ci_tools.experiment import change, check, shown
 from ci_tools.record import open_record
 from ci_tools.record.schema import META
 
 Outcome = Literal["ran", "checked", "restored", "cached"]
-PREEMPTED = 75
 _OURS = {1, 2, 3, 4, PREEMPTED}
-_INTERRUPTED = {130, -signal.SIGINT}
+_INTERRUPTED = {INTERRUPTED, -signal.SIGINT}
 _TERMINATED = {143, -signal.SIGTERM}
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
 

@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from ci_tools.config import leaves, load
+from ci_tools.console import say
 from ci_tools.errors import DataError, RecordError, RecordMismatch, run_stage
 from ci_tools.record import open_record
 from model import metrics
@@ -50,6 +51,7 @@ def evaluate(params: Params, data: Path, runs: Path, out: Path) -> dict[str, Any
     columns = tables[params.seeds[0]].drop_columns(["id", "label", "score"])
     simpler: dict[str, Scores] = {}
     if params.evaluate.simpler_models:
+        say("fitting logistic regression and gradient boosting on the same rows")
         train, validation = load_split(data, "train"), load_split(data, "validation")
         simpler = simpler_scores(train, validation, test, load_schema(data))
 

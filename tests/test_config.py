@@ -33,7 +33,7 @@ def test_yaml_1_2_numbers_and_lists_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({"count": 1, "inner": {"rat": 1.0}}, "x.yaml: inner.rat: unknown key. Fix: did you mean `rate`?"),
+        ({"count": 1, "inner": {"rat": 1.0}}, "x.yaml: inner.rat: unknown key. Fix: did you mean `inner.rate`?"),
         ({"count": 1, "inner": {"zzz": 1.0}}, "x.yaml: inner.zzz: unknown key. Fix: use one of rate, names"),
         ({}, "x.yaml: count: required key is missing. Fix: add it"),
     ],

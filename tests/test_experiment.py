@@ -80,7 +80,7 @@ def test_text_settings_take_any_text(repository, value):
     ("setting", "message"),
     [
         ("network.width=wide", "network.width"),
-        ("network.widht=9", "did you mean `width`"),
+        ("network.widht=9", "did you mean `network.width`"),
         ("network.width.more=9", "network.width.more: unknown key"),
         ("seeds=3", "seeds"),
         ("seeds=[1, 1]", "^--set: seeds must differ$"),

@@ -3,9 +3,9 @@
 import csv
 import io
 import itertools
-import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,7 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         RecordError: the disk refused the write.
     """
-    scratch = path.with_name(f".{path.name}.new")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    except OSError as error:
-        raise RecordError(f"cannot be written ({error.strerror})", where=path, fix="free space or fix access") from None
+    _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
 def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
@@ -43,14 +35,20 @@ def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
     Raises:
         RecordError: the disk refused the write.
     """
+    _replace(path, lambda scratch: pq.write_table(pa.table(dict(columns)), scratch, compression="zstd"))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     scratch = path.with_name(f".{path.name}.new")
     try:
-        pq.write_table(pa.table(dict(columns)), scratch, compression="zstd")
+        write(scratch)
         fsync_file(scratch)
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise RecordError(f"cannot be written ({error})", where=path, fix="free space or fix access") from None
+        with suppress(OSError):
+            scratch.unlink()
+        why = error.strerror or error  # Arrow's errors have no strerror
+        raise RecordError(f"cannot be written ({why})", where=path, fix="free space or fix access") from None
 
 
 def clear_record(folder: Path) -> None:

@@ -23,7 +23,15 @@ from pydantic import BaseModel
 
 from ci_tools import config
 from ci_tools.console import progress, say
-from ci_tools.errors import ConfigError, RecordError, RecordMismatch, SwitchbackError, TrainingFailed
+from ci_tools.errors import (
+    INTERRUPTED,
+    PREEMPTED,
+    ConfigError,
+    RecordError,
+    RecordMismatch,
+    SwitchbackError,
+    TrainingFailed,
+)
 from ci_tools.record import files, provenance, ranks, schema
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
@@ -35,9 +43,6 @@ from ci_tools.repro.order import SeededBatches
 from ci_tools.repro.segment import Segment, current_segment
 
 B = TypeVar("B", bound=tuple[torch.Tensor, ...])
-
-EXIT_PREEMPTED = 75
-"""Exit code after SIGTERM (EX_TEMPFAIL): the runner may start the same command again."""
 
 
 class Stateful(Protocol):
@@ -366,7 +371,7 @@ class Recorder:
             raise SystemExit(0)
         if ranks.any_rank(self._signals.received != 0, often=self.step % 64 == 0):
             self.checkpoint()
-            raise SystemExit(EXIT_PREEMPTED if self._signals.terminated else 130)
+            raise SystemExit(PREEMPTED if self._signals.terminated else INTERRUPTED)
 
     def _start(self) -> None:
         if self.rank == 0:

@@ -92,7 +92,7 @@ def plain(summary: Summary) -> list[str]:
     if summary.runs:
         lines += ["", *run_lines(summary.runs)]
     if summary.files:
-        lines += ["", *(f"wrote {path}" for path in summary.files)]
+        lines += ["", "files:", *(f"  {path}" for path in summary.files)]
     return lines or ["the pipeline left nothing that a summary could show"]
 
 
@@ -106,7 +106,7 @@ def metric_table(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
     rows = []
     for metric in release:
         spread = seeds.get(metric, {})
-        seed_cell = f"{spread['mean']:.4f} ± {spread['sd']:.4f}" if {"mean", "sd"} <= spread.keys() else ""
+        seed_cell = _spread(spread)
         cells = [_number(release[metric]), seed_cell, *(_number(metrics[name].get(metric)) for name in others)]
         rows.append([metric.replace("_", " "), *cells])
     return head, rows
@@ -211,6 +211,13 @@ def _float(text: str | None) -> float:
         return float(text or "nan")
     except ValueError:
         return math.nan
+
+
+def _spread(values: Mapping[str, float]) -> str:
+    """Mean and standard deviation over the seeds; a single seed has no spread."""
+    if not {"mean", "sd"} <= values.keys():
+        return ""
+    return f"{values['mean']:.4f}" + (f" ± {values['sd']:.4f}" if values["sd"] else "")
 
 
 def _number(value: object) -> str:

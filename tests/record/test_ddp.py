@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from datetime import timedelta
@@ -20,6 +19,7 @@ import torch
 from ci_tools.errors import RecordMismatch, TrainingFailed
 from ci_tools.record import Recorder, SeededBatches, SeededLoader, open_record
 from ci_tools.repro.compare import compare
+from tests.record.server import program
 from tests.record.toy import Halver, Rows
 
 SAMPLES, BATCH, STEPS, LR = 480, 32, 90, 0.05
@@ -127,24 +127,12 @@ def serve():
 @pytest.fixture(scope="module")
 def ranks():
     """Train with several ranks; returns their exit codes."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.record.test_ddp"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    with program("tests.record.test_ddp") as ask:
 
-    def run(record, world=2, **options):
-        server.stdin.write(json.dumps({"record": str(record), "world": world, "options": options}) + "\n")
-        server.stdin.flush()
-        return json.loads(server.stdout.readline())
+        def run(record, world=2, **options):
+            return ask(record=str(record), world=world, options=options)
 
-    yield run
-    server.stdin.close()
-    server.stdout.close()
-    server.wait(timeout=30)
+        yield run
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,12 @@
 """A run that dies at any instant resumes to the same bits."""
 
-import json
-import os
 import random
-import subprocess
-import sys
 
 import pytest
 
 from ci_tools.record import open_record
 from ci_tools.repro.compare import compare
+from tests.record.server import program
 
 RANDOM = random.Random(20)
 KILLS = [
@@ -32,24 +29,12 @@ KILLS = [
 
 @pytest.fixture(scope="module")
 def server():
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.record.fork_server"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    with program("tests.record.fork_server") as ask:
 
-    def run(record, kill=None, **options):
-        process.stdin.write(json.dumps({"record": str(record), "options": options, "kill": kill}) + "\n")
-        process.stdin.flush()
-        return int(process.stdout.readline())
+        def run(record, kill=None, **options):
+            return ask(record=str(record), options=options, kill=kill)
 
-    yield run
-    process.stdin.close()
-    process.stdout.close()
-    process.wait(timeout=30)
+        yield run
 
 
 @pytest.fixture(scope="module")

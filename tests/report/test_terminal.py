@@ -47,7 +47,7 @@ def test_plain_summary_shows_runs_in_order_with_their_curves(finished):
     assert "0.8000 → 0.1000" in text
     assert "0.2000 → 0.6000" in text
     assert "largest score difference 1.8e-07, flipped decisions 0" in text
-    assert f"wrote {finished / 'evaluation/metrics.json'}" in text
+    assert f"files:\n  {finished / 'runs'}\n  {finished / 'evaluation/metrics.json'}" in text
 
 
 def test_records_of_seeds_that_params_no_longer_list_are_left_out(finished):
