@@ -28,11 +28,12 @@ from model.params import Params
 FULL = Rounds(rounds=26, turns=10, block=10, warmup=100), Rounds(rounds=8, turns=10, block=10, warmup=100)
 QUICK = Rounds(rounds=3, turns=10, block=10, warmup=20), Rounds(rounds=1, turns=10, block=10, warmup=20)
 
+ITEMS = ".item() per layer, CSV"
 CALLS = Rounds(rounds=30, turns=5, block=64, warmup=64)
 
 
 def main(options: Namespace) -> Result:
-    """Recorder against bare first; then bare against peers, whose helper processes would disturb the former."""
+    """Bare, recorder and `.item()` loop first; then the peers, whose helper processes would disturb those."""
     params = shipped_params()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -80,6 +81,7 @@ def _recorder(params: Params, rows: Batch, folder: Path) -> list[Arm]:
         _bare(params, rows),
         Arm("switchback", recorded_steps(params, rows, folder / "probes", probes=True)),
         Arm("switchback without probes", recorded_steps(params, rows, folder / "no-probes", probes=False)),
+        Arm(ITEMS, plain_steps(params, rows, partial(ItemLoop, path=folder / "items.csv"))),
     ]
 
 
@@ -110,7 +112,7 @@ def _calls_alone(params: Params, rows: Batch, folder: Path, synchronize: Callabl
         items.after_backward(loss)
         clip()
 
-    calls = {"bare": clip, "switchback": ours, ".item() per layer, CSV": per_layer}
+    calls = {"bare": clip, "switchback": ours, ITEMS: per_layer}
     arms = [Arm(name, _repeat(call)) for name, call in calls.items()]
     seconds = interleave(arms, CALLS, synchronize=synchronize)
     items.close()
@@ -121,7 +123,7 @@ def _peers(params: Params, rows: Batch, folder: Path, result: Result) -> list[Ar
     def plain(hooks: Callable[[RiskNetwork], Hooks]) -> Steps:
         return plain_steps(params, rows, hooks)
 
-    arms = [_bare(params, rows), Arm(".item() per layer, CSV", plain(partial(ItemLoop, path=folder / "items.csv")))]
+    arms = [_bare(params, rows)]
     try:
         from benchmarks.peers import WandbWatch, lightning_steps
     except ModuleNotFoundError as error:
