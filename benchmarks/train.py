@@ -25,7 +25,7 @@ from model.optim import Schedule, build_optimizer
 from model.params import Params
 from model.train import pick_device, score, to_batch, train
 
-FULL = Rounds(rounds=12, turns=1, block=1, warmup=1)
+FULL = Rounds(rounds=11, turns=1, block=1, warmup=1)
 QUICK = Rounds(rounds=2, turns=1, block=1, warmup=1)
 SEED = 1
 
@@ -36,11 +36,15 @@ def main(options: Namespace) -> Result:
     """Whole runs take turns."""
     plan = QUICK if options.quick else FULL
     plan = plan._replace(rounds=options.rounds or plan.rounds)
-    params = small_params(transactions=60_000, steps=60 if options.quick else 300)
+    params = small_params(transactions=60_000, steps=60) if options.quick else shipped_params()
     p = params.train
     make_deterministic(p.threads)
     device = "gpu" if pick_device(p).type == "cuda" else "cpu"
-    settings = {"transactions": 60_000, "network": params.network.model_dump(), "train": p.model_dump(mode="json")}
+    settings = {
+        "transactions": params.data.simulated.transactions,
+        "network": params.network.model_dump(),
+        "train": p.model_dump(mode="json"),
+    }
     settings |= plan._asdict()
     with (
         tempfile.TemporaryDirectory() as scratch,

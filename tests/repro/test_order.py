@@ -86,16 +86,3 @@ def test_impossible_batches_are_refused(arguments, words):
     samples, batch_size, seed, *ranks = arguments
     with pytest.raises(DataError, match=words):
         SeededBatches(samples, batch_size, seed, **dict(zip(("rank", "world"), ranks, strict=False)))
-
-
-@pytest.mark.parametrize("samples", [1, 2, 3, 1000, 70_000])
-def test_order_is_that_of_the_whole_keys(samples):
-    for epoch in range(5):
-        keys = sample_seeds(7, epoch, np.arange(samples))
-        assert np.array_equal(epoch_order(7, epoch, samples), np.lexsort((np.arange(samples), keys)))
-
-
-def test_keys_that_agree_in_their_high_bits_are_still_sorted_by_all_bits(monkeypatch):
-    keys = np.array([5, 3, 4, 1], dtype=np.uint64)
-    monkeypatch.setattr("ci_tools.repro.order.sample_seeds", lambda seed, epoch, ids: keys)
-    assert epoch_order(0, 0, 4).tolist() == [3, 1, 2, 0]
