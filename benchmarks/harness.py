@@ -159,7 +159,7 @@ def measuring(
     from ci_tools.repro.fingerprint import capture
 
     result = Result(name=name, command=command, settings=settings, unit=unit, device=device)
-    result.commit, result.dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain"))
+    result.commit, result.dirty = _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no"))
     result.date = datetime.now(UTC).isoformat(timespec="seconds")
     result.machine = {
         "fingerprint": capture(threads),
