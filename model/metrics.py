@@ -54,9 +54,15 @@ def measure(label_N: NDArray[Any], score_N: NDArray[Any], *, precision_floor: fl
 
 def log_loss(label_N: NDArray[Any], score_N: NDArray[Any]) -> float:
     """Mean negative log-likelihood, in nats; scores are float32 and cannot be surer than its epsilon."""
+    return float(row_losses(label_N, score_N).mean())
+
+
+def row_losses(label_N: NDArray[Any], score_N: NDArray[Any]) -> Floats:
+    """Negative log-likelihood of each row, in nats, [N]."""
     epsilon = float(np.finfo(np.float32).eps)
     p_N = np.clip(score_N.astype(np.float64), epsilon, 1 - epsilon)
-    return float(-np.mean(np.where(label_N > 0, np.log(p_N), np.log1p(-p_N))))
+    losses: Floats = -np.where(label_N > 0, np.log(p_N), np.log1p(-p_N))
+    return losses
 
 
 def calibration(label_N: NDArray[Any], score_N: NDArray[Any], bins: int) -> Calibration:

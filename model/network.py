@@ -115,7 +115,16 @@ class RiskNetwork(nn.Module):
 
     def loss(self, batch: Batch, positive_weight: float = 1.0) -> Tensor:
         """Mean binary cross-entropy of the batch, in nats."""
-        logits_B: Tensor = self(batch.numeric_BF, batch.categorical_BC)
-        weight = torch.tensor(positive_weight, device=logits_B.device)
-        loss: Tensor = nn.functional.binary_cross_entropy_with_logits(logits_B, batch.label_B, pos_weight=weight)
-        return loss
+        return loss_of(self(batch.numeric_BF, batch.categorical_BC), batch.label_B, positive_weight)
+
+
+def loss_of(logits_B: Tensor, label_B: Tensor, positive_weight: float = 1.0) -> Tensor:
+    """Mean binary cross-entropy, in nats."""
+    weight = torch.tensor(positive_weight, device=logits_B.device)
+    loss: Tensor = nn.functional.binary_cross_entropy_with_logits(logits_B, label_B, pos_weight=weight)
+    return loss
+
+
+def margin_of(logits_B: Tensor, label_B: Tensor) -> Tensor:
+    """The logit of each row's own label over that of the other; float32 [B]."""
+    return (2 * label_B - 1) * logits_B.detach()

@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from ci_tools.errors import ConfigError, run_stage
 from ci_tools.record import Recorder, SeededBatches, SeededLoader
 from model import metrics
 from model.data import Split, load_schema, load_split
-from model.network import Batch, RiskNetwork
+from model.network import Batch, RiskNetwork, loss_of, margin_of
 from model.optim import EarlyStopping, Schedule, build_optimizer
 from model.params import Params, Train
 
+SHADOW_ROWS = 256
+"""Rows of a batch whose gradient is computed again in float64."""
 DATA_FILES = ("train.npz", "validation.npz", "test.npz", "schema.json")
 
 
@@ -28,6 +31,7 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
     device = pick_device(p)
     schema = load_schema(data)
     rows, validation = load_split(data, "train"), load_split(data, "validation")
+    nothing_learned = null_loss(rows, p.positive_weight)
     with Recorder(
         record,
         params=params.model_dump(mode="json", include={"network", "train"}),  # what decides the run, beside its data
@@ -37,11 +41,14 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
         evaluate_every=p.evaluate_every,
         checkpoint_every=p.checkpoint_every,
         probe_every=p.probe_every,
+        shadow_every=p.shadow_every,
         keep=p.keep_checkpoints,
         patience=p.patience,
-        loss_limit=p.divergence_factor * null_loss(rows, p.positive_weight),
+        loss_limit=p.divergence_factor * nothing_learned,
         limit_after=p.warmup,
         max_recoveries=p.max_recoveries,
+        precision=p.precision,
+        null_loss=nothing_learned,
     ) as run:
         model = RiskNetwork(params.network, schema).to(device)
         matrices = [w for w in model.parameters() if w.dim() > 1]
@@ -54,16 +61,19 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
         for step, batch in run.steps(loader, total=p.steps, recover=schedule.halve):
             schedule.apply(step)
             model.train()
-            loss = torch.zeros((), device=device)
+            loss, margins = torch.zeros((), device=device), []
             for part, share in run.micro_batches(batch, p.accumulate):
                 with autocast(p, device):
-                    part_loss = model.loss(part, p.positive_weight) * share
+                    logits_B = model(part.numeric_BF, part.categorical_BC)
+                    part_loss = loss_of(logits_B, part.label_B, p.positive_weight) * share
                 if p.l1:
                     part_loss = part_loss + p.l1 * share * torch.stack([w.abs().sum() for w in matrices]).sum()
                 scaler.scale(part_loss).backward()
                 loss = loss + part_loss.detach()
+                margins.append(margin_of(logits_B, part.label_B))
             scaler.unscale_(optimizer)
             run.record(loss, clip_norm=p.clip_norm)
+            run.margins(torch.cat(margins))
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
@@ -72,10 +82,14 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
                 scores = score(model, validation, device)
                 if np.isfinite(scores).all():  # otherwise the recorder is about to call it divergence
                     figures = metrics.quick(validation.label, scores)
-                    improved = run.evaluated("validation", figures, best="average_precision")
+                    losses = metrics.row_losses(validation.label, scores)
+                    improved = run.evaluated("validation", figures, best="average_precision", losses=losses)
                     schedule.observe(figures["average_precision"])
                     if stopping.stop(improved=improved):
                         break
+
+            if run.due("shadow"):
+                run.shadow(shadow_loss(p, device), Batch(*(column[:SHADOW_ROWS] for column in batch)))
 
         run.load_best()
         test = load_split(data, "test")
@@ -119,6 +133,16 @@ def null_loss(rows: Split, positive_weight: float) -> float:
     """Loss of the best constant logit without weights, in nats: what a model that learned nothing reaches."""
     rate = float(rows.label.mean())
     return -(positive_weight * rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+
+
+def shadow_loss(p: Train, device: torch.device) -> Callable[[RiskNetwork, Batch], torch.Tensor]:
+    """The loss as the loop computes it; autocast leaves float64 alone."""
+
+    def loss(model: RiskNetwork, batch: Batch) -> torch.Tensor:
+        with autocast(p, device):
+            return model.loss(batch, p.positive_weight)
+
+    return loss
 
 
 def autocast(p: Train, device: torch.device) -> torch.autocast:

@@ -16,10 +16,12 @@ CI_TOOLS, MODEL = (sorted((ROOT / name).rglob("*.py")) for name in ("ci_tools", 
 MODEL_MAY_IMPORT = ("ci_tools.record", "ci_tools.config", "ci_tools.errors", "ci_tools.console")
 TORCH_AT_THE_TOP = {
     "record/loader.py",
+    "record/margins.py",
     "record/monitor.py",
     "record/probes.py",
     "record/ranks.py",
     "record/recorder.py",
+    "record/shadow.py",
     "record/tape.py",
     "repro/checkpoint.py",
     "repro/determinism.py",

@@ -29,13 +29,14 @@ def write_atomic(path: Path, text: str) -> None:
     _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
-def write_scores(path: Path, columns: Mapping[str, Any]) -> None:
-    """Write scores.parquet whole or not at all; column name to array [N].
+def write_table(path: Path, columns: Mapping[str, Any], columns_schema: pa.Schema | None = None) -> None:
+    """Write a Parquet file whole or not at all; column name to array [N].
 
     Raises:
         RecordError: the disk refused the write.
     """
-    _replace(path, lambda scratch: pq.write_table(pa.table(dict(columns)), scratch, compression="zstd"))
+    table = pa.table(dict(columns), schema=columns_schema)
+    _replace(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
@@ -58,7 +59,7 @@ def clear_record(folder: Path) -> None:
         RecordError: the folder holds files but no record.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / schema.META).exists():
-        ours = {schema.TRACE, schema.PROBES, schema.EVALS, schema.CHECKPOINTS, f".{schema.META}.new"}
+        ours = {*schema.STREAMS, schema.CHECKPOINTS, f".{schema.META}.new"}
         foreign = sorted({p.name for p in folder.iterdir()} - ours)
         if foreign:
             raise RecordError(
@@ -66,9 +67,7 @@ def clear_record(folder: Path) -> None:
             )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (schema.TRACE, schema.PROBES, schema.EVALS, schema.SCORES, schema.METRICS):
-            (folder / name).unlink(missing_ok=True)
-        for name in (schema.CURVES_CSV, schema.EVALS_CSV, schema.META):
+        for name in (*schema.EVIDENCE, schema.CURVES_CSV, schema.EVALS_CSV, schema.META):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / schema.CHECKPOINTS, ignore_errors=True)
         (folder / schema.CHECKPOINTS).mkdir()

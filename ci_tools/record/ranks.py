@@ -62,6 +62,14 @@ def average_(values: torch.Tensor) -> None:
         values.copy_(dense.div_(dist.get_world_size()))
 
 
+def sum_to_first_(values: torch.Tensor) -> None:
+    """Replace values by their sum over the ranks on rank 0, and by 0 elsewhere."""
+    if _running():
+        dist.all_reduce(values)
+        if dist.get_rank() > 0:
+            values.zero_()
+
+
 def any_rank(flag: bool, *, often: bool) -> bool:
     """Whether any rank raises the flag; with several ranks it is looked at only when `often` is true on all of them."""
     if not _running():

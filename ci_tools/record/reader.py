@@ -55,17 +55,27 @@ class Record:
         return self._log(schema.EVALS, schema.EVAL_SCHEMA)
 
     @cached_property
+    def example_losses(self) -> pa.Table:
+        """One row per evaluation that kept losses per example; none where the loop kept none."""
+        return self._optional(schema.LOSSES, schema.LOSS_SCHEMA)
+
+    @cached_property
+    def shadows(self) -> pa.Table:
+        """One row per shadow step; none where the loop took none."""
+        return self._optional(schema.SHADOWS, schema.shadow_schema(len(self.meta.layers)))
+
+    @cached_property
+    def margins(self) -> pa.Table:
+        """Per training example: sample int64, margin float32 (its mean over the run), count int32; or no row."""
+        path = self.path / schema.MARGINS
+        if schema.MARGINS not in self.meta.files and not path.exists():
+            return schema.MARGIN_SCHEMA.empty_table()
+        return self._parquet(schema.MARGINS)
+
+    @cached_property
     def scores(self) -> pa.Table:
         """Per test example: id int64, label float32, score float32 in [0, 1], then a string column per slice."""
-        path = self.path / schema.SCORES
-        try:
-            self._check(schema.SCORES)
-            return pq.read_table(path)
-        except FileNotFoundError:
-            raise RecordError(f"no {schema.SCORES}", where=self.path, rule="the run must have finished") from None
-        except UNDECODABLE as error:
-            why = " ".join(str(error).split())  # Thrift's messages end in a line break
-            raise RecordError(f"{schema.SCORES} is damaged ({why})", where=self.path, fix="train again") from None
+        return self._parquet(schema.SCORES)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -116,6 +126,21 @@ class Record:
         steps = np.append(self.trace.column("step").to_numpy(), np.iinfo(np.int64).max)
         lowest_behind = np.minimum.accumulate(steps[::-1])[::-1][1:]
         return self.trace.filter(pa.array(steps[:-1] < lowest_behind))
+
+    def _parquet(self, name: str) -> pa.Table:
+        try:
+            self._check(name)
+            return pq.read_table(self.path / name)
+        except FileNotFoundError:
+            raise RecordError(f"no {name}", where=self.path, rule="the run must have finished") from None
+        except UNDECODABLE as error:
+            why = " ".join(str(error).split())  # Thrift's messages end in a line break
+            raise RecordError(f"{name} is damaged ({why})", where=self.path, fix="train again") from None
+
+    def _optional(self, name: str, expected: pa.Schema) -> pa.Table:
+        if name not in self.meta.files and not (self.path / name).exists():
+            return expected.empty_table()
+        return self._log(name, expected)
 
     def _log(self, name: str, expected: pa.Schema) -> pa.Table:
         path = self.path / name

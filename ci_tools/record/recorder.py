@@ -32,7 +32,7 @@ from ci_tools.errors import (
     SwitchbackError,
     TrainingFailed,
 )
-from ci_tools.record import files, provenance, ranks, schema
+from ci_tools.record import files, provenance, ranks, schema, shadow
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
@@ -64,11 +64,13 @@ class Recorder:
         seed: of this run.
         data: files that the run reads; their SHA-256 goes into the record.
         threads: CPU threads of one operation.
-        evaluate_every, checkpoint_every, probe_every: cadences, in optimizer steps.
+        evaluate_every, checkpoint_every, probe_every, shadow_every: cadences, in optimizer steps; no shadows at 0.
         keep: newest checkpoints kept, besides the best.
         patience: consecutive bad steps (non-finite loss or gradient, or loss above the limit) that mean divergence.
         loss_limit: loss that counts as bad from step `limit_after` on, in the loss's own unit.
         max_recoveries: returns to a good checkpoint before a diverged run fails.
+        precision: float32, bf16 or fp16: what the forward pass computes in.
+        null_loss: loss of the best constant answer, if known: what a model that learned nothing reaches.
 
     Raises:
         RecordLocked: another process writes this record.
@@ -88,11 +90,14 @@ class Recorder:
         evaluate_every: int = 100,
         checkpoint_every: int = 100,
         probe_every: int = 100,
+        shadow_every: int = 0,
         keep: int = 3,
         patience: int = 8,
         loss_limit: float = float("inf"),
         limit_after: int = 0,
         max_recoveries: int = 0,
+        precision: str = "float32",
+        null_loss: float | None = None,
     ) -> None:
         if not 0 <= seed < 2**32:
             raise ConfigError(f"seed must be in [0, 2**32), got {seed}", where=path)
@@ -104,6 +109,11 @@ class Recorder:
         self._params = provenance.plain(params)
         self._data, self._threads, self._keep = list(data), threads, keep
         self._every = {"evaluate": evaluate_every, "checkpoint": checkpoint_every, "probe": probe_every}
+        self._every["shadow"] = shadow_every
+        if precision not in shadow.UNIT_ROUNDOFF:
+            rule = f"must be one of {', '.join(shadow.UNIT_ROUNDOFF)}"
+            raise ConfigError(f"precision {rule}, got {precision!r}", where=path)
+        self._facts = {"precision": precision, "null_loss": null_loss}
         self._limits = Limits(patience, loss_limit, limit_after)
         self._max_recoveries = max_recoveries
         self._total = 0
@@ -127,6 +137,7 @@ class Recorder:
             determinism.make_deterministic(self._threads)
             determinism.seed_everything(self.seed + 1_000_003 * self.rank)
             self.meta = provenance.describe(self._params, self.seed, self._threads, self._data, self._every)
+            self._note(**self._facts)
         except BaseException:
             self._lock.release()
             raise
@@ -180,8 +191,9 @@ class Recorder:
             scores: per test example, column name to array [N]: id, label, score, then slice columns.
         """
         self._end_loop()
+        margins = self._tape.final_margins()
         if self.rank == 0:
-            self._tape.finish(metrics, scores)
+            self._tape.finish(self.step, metrics, scores, margins)
         self._finished = True
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -207,7 +219,7 @@ class Recorder:
                 self._tape.fetching()
                 for batch in start_epoch(loader, self.seed, epoch):
                     cursor = self.step % per_epoch
-                    self._tape.next_batch(epoch, sampler.digest(epoch, cursor), self.step, sampler.batch_size)
+                    self._tape.next_batch(epoch, self.step, cursor, sampler)
                     self._open_step = True
                     try:
                         yield self.step, batch
@@ -250,24 +262,47 @@ class Recorder:
         """
         self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm)
 
-    def due(self, what: str) -> bool:
-        """Whether `what` ("evaluate", "checkpoint", "probe") falls on the current step."""
-        now = self.step + 1 if self._open_step else self.step
-        return now % self._every[what] == 0 or (what != "probe" and now == self._total)
+    def margins(self, margin_B: torch.Tensor) -> None:
+        """Keep how clearly the model tells each example's own label from the others; call in every step, or never.
 
-    def evaluated(self, split: str, metrics: Mapping[str, float], best: str = "") -> bool:
+        Args:
+            margin_B: per example of this process's batch, in its order: score of the label minus the best other score;
+                for a regression minus the absolute error.
+        """
+        self._tape.margins(margin_B)
+
+    def shadow(self, loss: Callable[[Any, B], torch.Tensor], batch: B) -> None:
+        """Measure how much of the gradient is rounding error; call when `due("shadow")`. A few hundred rows are enough.
+
+        Args:
+            loss: from a copy of the model, in float64 once, and a batch of its kind to the scalar loss.
+            batch: tuple of tensors [B, …].
+        """
+        if self.rank == 0:
+            measured = shadow.measure(self._model, loss, batch, self.meta.precision)
+            self._tape.shadowed(self.step + 1 if self._open_step else self.step, measured)
+
+    def due(self, what: str) -> bool:
+        """Whether `what` ("evaluate", "checkpoint", "probe", "shadow") falls on the current step."""
+        now = self.step + 1 if self._open_step else self.step
+        every = self._every[what]
+        return every > 0 and (now % every == 0 or (what in ("evaluate", "checkpoint") and now == self._total))
+
+    def evaluated(self, split: str, metrics: Mapping[str, float], best: str = "", losses: Any = None) -> bool:
         """Record metrics of one split after the current step.
 
         Args:
             split: name of the rows that were scored.
             metrics: name to value.
             best: metric (higher is better) by which the released checkpoint is chosen.
+            losses: loss of each example of the split, array [V] in an order that never changes; with them the gates
+                tell overfitting from the noise of one evaluation. At most 4,096 of them are kept.
 
         Returns:
             Whether this is the best value of `best` so far.
         """
         now = self.step + 1 if self._open_step else self.step
-        self._tape.evaluated(now, split, metrics)
+        self._tape.evaluated(now, split, metrics, losses)
         if best and (self._best is None or metrics[best] > self._best[1]):
             self._best, self._new_best = (now, float(metrics[best])), True
             self._note(best_step=now, best_metric=best)

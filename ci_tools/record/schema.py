@@ -16,14 +16,19 @@ SCHEMA_VERSION = 1
 """Raised when an old reader could misread a new record."""
 
 META, TRACE, PROBES, EVALS = "run.json", "trace.arrows", "probes.arrows", "evals.arrows"
+LOSSES, SHADOWS, MARGINS = "losses.arrows", "shadows.arrows", "margins.parquet"
 SCORES, METRICS, CHECKPOINTS = "scores.parquet", "metrics.json", "checkpoints"
 CURVES_CSV, EVALS_CSV = "curves.csv", "evals.csv"
-EVIDENCE = (TRACE, PROBES, EVALS, SCORES, METRICS)
+STREAMS = (TRACE, PROBES, EVALS, LOSSES, SHADOWS)
+EVIDENCE = (*STREAMS, MARGINS, SCORES, METRICS)
 """Files whose SHA-256 stands in the run.json of a finished run."""
 
 HISTOGRAM_BINS = 32
 HISTOGRAM_LOWEST_EXPONENT = -28
 """Bin 0 holds |g| < 2**-27 and zeros; bin k holds [2**(k-28), 2**(k-27)); bin 31 everything above and non-finite."""
+
+EXAMPLES_KEPT = 4096
+"""Most examples of a split whose losses are kept at each evaluation, spread evenly over it."""
 
 TIMING_COLUMNS = ("step_ms", "data_ms")
 """Columns that two identical runs may differ in."""
@@ -83,6 +88,8 @@ class RunMeta(BaseModel):
     steps_per_epoch: int = 0
     probe_every: int
     checkpoint_every: int
+    precision: str = "float32"
+    null_loss: float | None = None
     best_step: int = 0
     best_metric: str = ""
     started: str
@@ -183,3 +190,16 @@ EVAL_SCHEMA = pa.schema(
         ("value", pa.float64()),
     ]
 )
+
+LOSS_SCHEMA = pa.schema(
+    [("step", pa.int64()), ("attempt", pa.int32()), ("split", pa.string()), ("loss", pa.list_(pa.float32()))]
+)
+
+
+def shadow_schema(layers: int) -> pa.Schema:
+    """One row per shadow step."""
+    per_layer = pa.list_(pa.float32(), layers)
+    return pa.schema([("step", pa.int64()), ("attempt", pa.int32()), ("error", per_layer), ("sensitivity", per_layer)])
+
+
+MARGIN_SCHEMA = pa.schema([("sample", pa.int64()), ("margin", pa.float32()), ("count", pa.int32())])

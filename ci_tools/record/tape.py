@@ -15,12 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from ci_tools.errors import RecordError
 from ci_tools.record import files, ranks, schema
 from ci_tools.record.log import ArrowLog, cut_log, read_log
+from ci_tools.record.margins import Margins, visits
 from ci_tools.record.monitor import CLIP, LOSS, NORMS, GradientMonitor
 from ci_tools.record.probes import Probe
+from ci_tools.record.shadow import Shadow
+from ci_tools.repro.order import SeededBatches
 
 F32 = npt.NDArray[np.float32]
 
@@ -67,7 +71,11 @@ class Tape:
         self.path, self._parameters, self._writes, self._limits = path, parameters, writes, limits
         self._monitor = GradientMonitor(parameters)
         self._root_size = np.sqrt([p.numel() for p in parameters])
-        self._base_rows = {schema.TRACE: 0, schema.PROBES: 0, schema.EVALS: 0}
+        self._base_rows = dict.fromkeys(schema.STREAMS, 0)
+        self._margins: Margins | None = None
+        self._kept_margins: torch.Tensor | None = None
+        self._ids = np.empty(0, dtype=np.int64)
+        self._margins_given = False
         self._pending: list[HostRow] = []
         self._probe: Probe | None = None
         self._previous: torch.Tensor | None = None
@@ -93,6 +101,8 @@ class Tape:
                 (schema.TRACE, schema.trace_schema(layers)),
                 (schema.PROBES, schema.probe_schema(layers)),
                 (schema.EVALS, schema.EVAL_SCHEMA),
+                (schema.LOSSES, schema.LOSS_SCHEMA),
+                (schema.SHADOWS, schema.shadow_schema(layers)),
             ):
                 self._logs[name] = ArrowLog(self.path / name, columns)
                 self._logs[name].rows = self._base_rows[name]
@@ -103,13 +113,13 @@ class Tape:
         """The loop asks for the next batch now."""
         self._fetch_start = time.perf_counter()
 
-    def next_batch(self, epoch: int, digest: int, step: int, batch_size: int) -> None:
-        """A step begins with the batch of this digest."""
+    def next_batch(self, epoch: int, step: int, cursor: int, sampler: SeededBatches) -> None:
+        """A step begins with batch `cursor` of an epoch."""
         now = time.perf_counter()
         self._data_ms = (now - self._fetch_start) * 1e3
-        self._current = (step, epoch, (step + 1) * batch_size, digest)
-        self._batch_size = batch_size
-        self._recorded = False
+        self._current = (step, epoch, (step + 1) * sampler.batch_size, sampler.digest(epoch, cursor))
+        self._sampler, self._cursor, self._batch_size = sampler, cursor, sampler.batch_size
+        self._recorded = self._margins_given = False
         if (step + 1) % self._probe_every == 0:
             self._probe = Probe(self._parameters, self._previous)
 
@@ -140,8 +150,26 @@ class Tape:
         if self._monitor.commit():
             self._collect(wait=False)
 
+    def margins(self, margin_B: torch.Tensor) -> None:
+        """Keep the margins of the step's examples; see `Recorder.margins`."""
+        step, epoch = self._current[:2] if self._current else (0, 0)
+        ids_B = self._sampler.ids(epoch, self._cursor)
+        if margin_B.shape != ids_B.shape:
+            shape = tuple(margin_B.shape)
+            raise RecordError(f"run.margins got shape {shape}", where=self.path, rule=f"the batch has {len(ids_B)}")
+        if self._margins is None:
+            if step > 0 and self._kept_margins is None:
+                raise RecordError("run.margins was not called from the first step on", where=self.path)
+            self._margins = Margins(self._sampler.samples, margin_B.device)
+            if self._kept_margins is not None:
+                self._margins.sum_N.copy_(self._kept_margins)
+        self._margins.add(ids_B, margin_B)
+        self._margins_given = True
+
     def end_step(self) -> None:
         """The optimizer has stepped."""
+        if self._margins is not None and not self._margins_given:
+            raise RecordError("run.margins was not called in this step", where=self.path, fix="call it in every step")
         if not self._recorded:
             raise RecordError(
                 "run.record(loss) was not called in this step", where=self.path, fix="call it after backward"
@@ -150,12 +178,14 @@ class Tape:
             row = self._probe.updates()
             self._probe = None
             if self._writes and self._current is not None:
-                row |= {"step": self._current[0], "attempt": self._attempt}
-                log = self._logs[schema.PROBES]
-                log.append({f.name: pa.array([row[f.name]], type=f.type) for f in log.schema})
+                self._append(schema.PROBES, row | {"step": self._current[0]})
 
-    def evaluated(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
-        """Write metrics measured after `step` steps."""
+    def evaluated(self, step: int, split: str, metrics: Mapping[str, float], losses: Any) -> None:
+        """Write metrics, and losses per example if there are any, measured after `step` steps."""
+        if self._writes and losses is not None:
+            loss_V = np.asarray(losses, dtype=np.float32)
+            kept = np.unique(np.linspace(0, len(loss_V) - 1, min(schema.EXAMPLES_KEPT, len(loss_V))).astype(np.int64))
+            self._append(schema.LOSSES, {"step": step, "split": split, "loss": loss_V[kept]})
         if self._writes and metrics:
             n = len(metrics)
             columns = {
@@ -167,6 +197,15 @@ class Tape:
             }
             log = self._logs[schema.EVALS]
             log.append({f.name: pa.array(columns[f.name], type=f.type) for f in log.schema})
+
+    def shadowed(self, step: int, shadow: Shadow) -> None:
+        """Write a shadow step measured after `step` steps."""
+        if self._writes:
+            self._append(schema.SHADOWS, {"step": step, **shadow._asdict()})
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        log, row = self._logs[name], row | {"attempt": self._attempt}
+        log.append({f.name: pa.array([row[f.name]], type=f.type) for f in log.schema})
 
     # -- blocks -------------------------------------------------------------------------------------------------
 
@@ -232,6 +271,7 @@ class Tape:
             "streak": self._streak,
             "previous": self._previous,
             "seconds": self.seconds,
+            "margins": self._margins.gather() if self._margins is not None else self._kept_margins,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -243,6 +283,9 @@ class Tape:
         previous = state["previous"]
         self._previous = None if previous is None else previous.to(self._parameters[0].device)
         self.seconds = max(self.seconds, state["seconds"])
+        kept, self._margins = state["margins"], None
+        # The sums of all ranks stand in the checkpoint; only one of them may carry them on.
+        self._kept_margins = kept if kept is None or self._writes else torch.zeros_like(kept)
         self._step_start = None
 
     def begin_attempt(self, number: int) -> None:
@@ -262,10 +305,18 @@ class Tape:
             cut_log(self.path / name, rows)
         self._base_rows = dict(state["rows"])
 
-    def finish(self, metrics: Mapping[str, float], scores: Mapping[str, Any] | None) -> None:
-        """Write what only a finished run has."""
+    def final_margins(self) -> NDArray[np.float32] | None:
+        """Sum of each training example's margins, float32 [N], or None; every rank must call."""
+        return None if self._margins is None else self._margins.gather().cpu().numpy()
+
+    def finish(self, steps: int, metrics: Mapping[str, float], scores: Mapping[str, Any] | None, margins: Any) -> None:
+        """Write what only a finished run has; `margins` are `final_margins()`."""
         if scores is not None:
-            files.write_scores(self.path / schema.SCORES, scores)
+            files.write_table(self.path / schema.SCORES, scores)
+        if margins is not None:
+            count_N = visits(self._sampler, steps)
+            columns = {"sample": np.arange(len(count_N)), "margin": margins / np.maximum(count_N, 1), "count": count_N}
+            files.write_table(self.path / schema.MARGINS, columns, schema.MARGIN_SCHEMA)
         files.write_atomic(self.path / schema.METRICS, json.dumps(dict(metrics), indent=1) + "\n")
         files.write_curves(self.path, read_log(self.path / schema.TRACE), read_log(self.path / schema.EVALS))
 

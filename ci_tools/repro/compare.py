@@ -130,18 +130,27 @@ def _compare_ends(base: Comparison, one: Record, two: Record) -> Comparison:
         found = _changed(*({name: repr(v) for name, v in record.metrics.items()} for record in (one, two)))
         if found:
             return replace(base, rung="evaluation", detail=f"final {found[0]}")
-        if not _equal_scores(one, two):
-            return replace(base, rung="evaluation", detail=schema.SCORES)
+        for name in (schema.SHADOWS, schema.LOSSES, schema.MARGINS, schema.SCORES):
+            if _contents(one, name) != _contents(two, name):
+                return replace(base, rung="evaluation", detail=name)
     return base
 
 
-def _equal_scores(one: Record, two: Record) -> bool:
-    there = [(record.path / schema.SCORES).is_file() for record in (one, two)]
-    if not all(there):
-        return not any(there)
-    # Equal bytes first: Arrow holds NaN for different from itself.
-    same = manifest.file_digest(one.path / schema.SCORES) == manifest.file_digest(two.path / schema.SCORES)
-    return same or bool(one.scores.equals(two.scores))
+def _contents(record: Record, name: str) -> list[Any] | None:
+    """Names, types and raw values of a table's columns, so that NaN equals NaN; None where it is not there."""
+    if not (record.path / name).is_file():
+        return None
+    tables = {schema.SHADOWS: "shadows", schema.LOSSES: "example_losses", schema.MARGINS: "margins"}
+    table: pa.Table = getattr(record, tables.get(name, "scores"))
+    return [(field, _raw(table.column(field.name))) for field in table.schema]
+
+
+def _raw(column: pa.ChunkedArray) -> object:
+    values = column.combine_chunks()
+    while pa.types.is_nested(values.type):
+        values = values.flatten()
+    numbers = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
+    return values.to_numpy(zero_copy_only=False).tobytes() if numbers else values.to_pylist()
 
 
 class _Measured(NamedTuple):

@@ -75,10 +75,14 @@ class SeededBatches:
         self._epoch, self._cursor = epoch, cursor
 
     def __iter__(self) -> Iterator[I64]:
-        ids = self._epoch_ids(self._epoch)
-        part = self.batch_size // self.world
         for cursor in range(self._cursor, len(self)):
-            yield ids[cursor, self.rank * part : (self.rank + 1) * part]
+            yield self.ids(self._epoch, cursor)
+
+    def ids(self, epoch: int, cursor: int) -> I64:
+        """Ids of this rank's part of one batch; int64 [batch_size / world]."""
+        part = self.batch_size // self.world
+        ids: I64 = self._epoch_ids(epoch)[cursor, self.rank * part : (self.rank + 1) * part]
+        return ids
 
     def digest(self, epoch: int, cursor: int) -> int:
         """Digest of one whole batch."""

@@ -60,7 +60,7 @@ def weights(meta):
     return [math.prod(layer["shape"]) for layer in meta["layers"]]
 
 
-@pytest.mark.parametrize("name", ["trace.arrows", "probes.arrows", "evals.arrows"])
+@pytest.mark.parametrize("name", ["trace.arrows", "probes.arrows", "evals.arrows", "losses.arrows", "shadows.arrows"])
 def test_document_lists_the_columns_in_order(finished, name):
     assert table_of(name) == read_stream(finished / name).column_names
 

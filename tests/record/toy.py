@@ -41,6 +41,10 @@ class Halver:
         self.lr = state["lr"]
 
 
+def squared_error(model, batch):
+    return torch.nn.functional.mse_loss(model(batch.x), batch.y)
+
+
 def train(
     record,
     *,
@@ -73,6 +77,8 @@ def train(
         evaluate_every=30,
         checkpoint_every=checkpoint_every,
         probe_every=25,
+        shadow_every=40,
+        null_loss=2.0,
         keep=keep,
         patience=patience,
         loss_limit=loss_limit,
@@ -96,9 +102,11 @@ def train(
             if on_step is not None:
                 on_step(step, run)
             schedule.apply()
-            loss = torch.zeros(())
+            loss, margins = torch.zeros(()), []
             for part, share in run.micro_batches(batch):
-                part_loss = torch.nn.functional.mse_loss(model(part.x), part.y) * share
+                answer = model(part.x)
+                margins.append(-(answer.detach() - part.y).abs().squeeze(1))
+                part_loss = torch.nn.functional.mse_loss(answer, part.y) * share
                 if step == at and bump == "loss":
                     part_loss = part_loss * (1 + 1e-6)
                 if bump == "nan" and step >= at:
@@ -111,6 +119,9 @@ def train(
                 model[3].weight.grad.mul_(1 + 1e-6)
                 model[0].weight.grad.mul_(1 + 1e-6)
             run.record(loss, clip_norm=5.0)
+            run.margins(torch.cat(margins))
+            if run.due("shadow"):
+                run.shadow(squared_error, batch)
             optimizer.step()
             if step == at and bump == "update":
                 with torch.no_grad():
@@ -125,9 +136,9 @@ def train(
             if evaluate and run.due("evaluate"):
                 with torch.no_grad():
                     model.eval()
-                    value = -float(torch.nn.functional.mse_loss(model(x), y))
+                    losses = (model(x) - y).square().squeeze(1)
                     model.train()
-                run.evaluated("validation", {"negative_mse": value}, best="negative_mse")
+                run.evaluated("validation", {"negative_mse": -float(losses.mean())}, best="negative_mse", losses=losses)
         if finish:
             run.load_best()
             run.finish({"negative_mse": 0.0}, {"id": [0, 1], "label": [0.0, 1.0], "score": [0.25, 0.75]})

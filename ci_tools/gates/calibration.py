@@ -1,0 +1,118 @@
+"""What clean runs look like: each calibrated gate's statistic over N of them, kept in calibration.json under git.
+
+A limit is drawn from the N statistics so that a clean run exceeds it with a small, stated probability.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ci_tools.config import Config
+from ci_tools.errors import ConfigError
+from ci_tools.gates.verdict import Measurement
+
+FILE = Path("calibration.json")
+FEWEST_RUNS = 5
+"""Fewer clean runs say nothing about rare values."""
+
+
+class Reference(Config):
+    """How the loss of the clean runs fell, for comparison at equal numbers of examples seen."""
+
+    samples: tuple[int, ...]
+    """Examples seen at each point."""
+    loss: tuple[float, ...]
+    """Median over the clean runs of the smoothed training loss there."""
+
+
+class Calibration(Config):
+    """calibration.json. Written by `switchback calibrate`, reviewed as a diff."""
+
+    schema_version: int = 1
+    params_digest: str
+    """Of the params that decide a run, as in run.json."""
+    fingerprint: dict[str, str]
+    """The stack that made the clean runs."""
+    commit: str
+    date: str
+    seeds: tuple[int, ...]
+    """Of the clean runs."""
+    statistics: dict[str, tuple[float, ...]]
+    """Per gate, one value per clean run."""
+    reference: Reference
+
+    def limit(self, measurement: Measurement, false_alarms: float) -> float | None:
+        """The calibrated limit of a gate; None where these runs do not tell.
+
+        Args:
+            measurement: says which gate, and how low its limit may go.
+            false_alarms: acceptable probability that a clean run exceeds the limit.
+        """
+        values = self.statistics.get(measurement.gate, ())
+        if len(values) < FEWEST_RUNS or not all(map(math.isfinite, values)):
+            return None
+        return max(upper_quantile(values, false_alarms), measurement.floor)
+
+    def mismatch(self, params_digest: str, fingerprint: Mapping[str, str]) -> str:
+        """Why these runs say nothing about one made under other conditions; empty where they do."""
+        if params_digest != self.params_digest:
+            return "calibration.json was made with other params"
+        other = sorted(
+            key
+            for key in fingerprint.keys() | self.fingerprint.keys()
+            if fingerprint.get(key) != self.fingerprint.get(key)
+        )
+        return f"calibration.json was made on another stack ({other[0]})" if other else ""
+
+
+def upper_quantile(values: Sequence[float], probability: float) -> float:
+    """A value that a further draw exceeds with about `probability`, from few draws.
+
+    Up to 1/(N + 1) the largest of N exchangeable draws is such a value without any assumption. Beyond the data the
+    tail is taken as exponential with the mean excess over the median as its scale: of the maximum-entropy tails with
+    that mean the one that falls slowest (Pickands 1975 with shape 0).
+
+    Args:
+        values: N draws.
+        probability: of exceeding, in (0, 1).
+    """
+    x = np.sort(np.asarray(values, dtype=np.float64))
+    n = len(x)
+    largest = float(x[-1])
+    if probability >= 1 / (n + 1):
+        return float(np.quantile(x, 1 - probability, method="higher"))
+    median = float(np.median(x))
+    above = x[x > median] - median
+    scale = float(above.mean()) if len(above) else 0.0
+    return max(largest, median + scale * math.log(0.5 / probability))
+
+
+def load(path: Path = FILE) -> Calibration | None:
+    """The calibration of this repository; None where it has none.
+
+    Raises:
+        ConfigError: the file is not a calibration.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    fix = "run `switchback calibrate` again"
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        if raw.get("schema_version") != 1:
+            raise ConfigError(f"has schema version {raw.get('schema_version')}", where=path, rule="1 is read", fix=fix)
+        return Calibration.model_validate_json(text)
+    except (ValueError, AttributeError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ConfigError(f"is not a calibration ({what})", where=path, fix=fix) from None
+
+
+def save(calibration: Calibration, path: Path = FILE) -> None:
+    """Write the file that `load` reads; law: load after save returns an equal calibration."""
+    path.write_text(json.dumps(calibration.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
