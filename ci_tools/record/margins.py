@@ -15,18 +15,18 @@ from ci_tools.repro.order import SeededBatches, epoch_order
 class Margins:
     """Sums per example on the device; area under the margin (Pleiss et al. 2020) is their mean over the epochs."""
 
-    def __init__(self, samples: int, device: torch.device) -> None:
-        self.sum_N = torch.zeros(samples, device=device)
+    def __init__(self, sum_N: Tensor, *, carries: bool) -> None:
+        """`carries`: whether this rank goes on from the sums so far; exactly one may."""
+        self.sum_N = sum_N if carries else torch.zeros_like(sum_N)
 
     def add(self, ids_B: NDArray[np.int64], margin_B: Tensor) -> None:
         """Add one step's margins; no id occurs twice in a step."""
         index = torch.from_numpy(ids_B).to(self.sum_N.device, non_blocking=True)
         self.sum_N[index] += margin_B.detach().to(self.sum_N.dtype)
 
-    def gather(self) -> Tensor:
-        """The sums of all ranks, [N]; they are kept by rank 0 from now on, so that a later call counts none twice."""
+    def gather(self) -> None:
+        """Move the sums of all ranks to rank 0, and start the others from 0, so that none is counted twice."""
         ranks.sum_to_first_(self.sum_N)
-        return self.sum_N
 
 
 def visits(sampler: SeededBatches, steps: int) -> NDArray[np.int64]:

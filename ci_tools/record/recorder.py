@@ -191,9 +191,9 @@ class Recorder:
             scores: per test example, column name to array [N]: id, label, score, then slice columns.
         """
         self._end_loop()
-        margins = self._tape.final_margins()
+        self._tape.gather_margins()
         if self.rank == 0:
-            self._tape.finish(self.step, metrics, scores, margins)
+            self._tape.finish(self.step, metrics, scores)
         self._finished = True
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -210,6 +210,7 @@ class Recorder:
         """
         sampler: SeededBatches = loader.batch_sampler
         self._total, per_epoch = total, len(sampler)
+        self._tape.follow(sampler)
         self._note(total_steps=total, batch_size=sampler.batch_size, steps_per_epoch=per_epoch)
         self._write_meta()
         with progress(total, f"train {self.path.name}") if self.rank == 0 else nullcontext() as bar:
@@ -219,7 +220,7 @@ class Recorder:
                 self._tape.fetching()
                 for batch in start_epoch(loader, self.seed, epoch):
                     cursor = self.step % per_epoch
-                    self._tape.next_batch(epoch, self.step, cursor, sampler)
+                    self._tape.next_batch(epoch, self.step, cursor)
                     self._open_step = True
                     try:
                         yield self.step, batch
@@ -322,6 +323,7 @@ class Recorder:
         if self._tape.onset is not None:
             return  # a diverging state is no place to come back to
         generators = ranks.gather(determinism.rng_state())
+        self._tape.gather_margins()
         if self.rank == 0:
             state = {
                 "step": self.step,

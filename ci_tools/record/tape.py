@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from ci_tools.errors import RecordError
 from ci_tools.record import files, ranks, schema
@@ -73,8 +72,6 @@ class Tape:
         self._root_size = np.sqrt([p.numel() for p in parameters])
         self._base_rows = dict.fromkeys(schema.STREAMS, 0)
         self._margins: Margins | None = None
-        self._kept_margins: torch.Tensor | None = None
-        self._ids = np.empty(0, dtype=np.int64)
         self._margins_given = False
         self._pending: list[HostRow] = []
         self._probe: Probe | None = None
@@ -113,12 +110,16 @@ class Tape:
         """The loop asks for the next batch now."""
         self._fetch_start = time.perf_counter()
 
-    def next_batch(self, epoch: int, step: int, cursor: int, sampler: SeededBatches) -> None:
+    def follow(self, sampler: SeededBatches) -> None:
+        """The batches to come are those of this sampler."""
+        self._sampler = sampler
+
+    def next_batch(self, epoch: int, step: int, cursor: int) -> None:
         """A step begins with batch `cursor` of an epoch."""
         now = time.perf_counter()
         self._data_ms = (now - self._fetch_start) * 1e3
-        self._current = (step, epoch, (step + 1) * sampler.batch_size, sampler.digest(epoch, cursor))
-        self._sampler, self._cursor, self._batch_size = sampler, cursor, sampler.batch_size
+        self._current = (step, epoch, (step + 1) * self._sampler.batch_size, self._sampler.digest(epoch, cursor))
+        self._cursor = cursor
         self._recorded = self._margins_given = False
         if (step + 1) % self._probe_every == 0:
             self._probe = Probe(self._parameters, self._previous)
@@ -139,7 +140,7 @@ class Tape:
             raise RecordError("run.record(loss) was called outside run.steps(…)", where=self.path)
         step, epoch, samples, digest = self._current
         if self._probe is not None:
-            self._previous = self._probe.gradients(self._monitor.gradients(), self._batch_size)
+            self._previous = self._probe.gradients(self._monitor.gradients(), self._sampler.batch_size)
         self._monitor.observe(loss, clip_norm)
         now = time.perf_counter()
         # From one record to the next; the first has only its own batch to count from.
@@ -152,17 +153,17 @@ class Tape:
 
     def margins(self, margin_B: torch.Tensor) -> None:
         """Keep the margins of the step's examples; see `Recorder.margins`."""
-        step, epoch = self._current[:2] if self._current else (0, 0)
+        if self._current is None:
+            raise RecordError("run.margins was called outside run.steps(…)", where=self.path)
+        step, epoch = self._current[:2]
         ids_B = self._sampler.ids(epoch, self._cursor)
         if margin_B.shape != ids_B.shape:
             shape = tuple(margin_B.shape)
             raise RecordError(f"run.margins got shape {shape}", where=self.path, rule=f"the batch has {len(ids_B)}")
         if self._margins is None:
-            if step > 0 and self._kept_margins is None:
+            if step > 0:
                 raise RecordError("run.margins was not called from the first step on", where=self.path)
-            self._margins = Margins(self._sampler.samples, margin_B.device)
-            if self._kept_margins is not None:
-                self._margins.sum_N.copy_(self._kept_margins)
+            self._margins = Margins(torch.zeros(self._sampler.samples, device=margin_B.device), carries=True)
         self._margins.add(ids_B, margin_B)
         self._margins_given = True
 
@@ -271,7 +272,7 @@ class Tape:
             "streak": self._streak,
             "previous": self._previous,
             "seconds": self.seconds,
-            "margins": self._margins.gather() if self._margins is not None else self._kept_margins,
+            "margins": None if self._margins is None else self._margins.sum_N,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -283,9 +284,8 @@ class Tape:
         previous = state["previous"]
         self._previous = None if previous is None else previous.to(self._parameters[0].device)
         self.seconds = max(self.seconds, state["seconds"])
-        kept, self._margins = state["margins"], None
-        # The sums of all ranks stand in the checkpoint; only one of them may carry them on.
-        self._kept_margins = kept if kept is None or self._writes else torch.zeros_like(kept)
+        sums = state["margins"]
+        self._margins = None if sums is None else Margins(sums.to(self._parameters[0].device), carries=self._writes)
         self._step_start = None
 
     def begin_attempt(self, number: int) -> None:
@@ -305,17 +305,19 @@ class Tape:
             cut_log(self.path / name, rows)
         self._base_rows = dict(state["rows"])
 
-    def final_margins(self) -> NDArray[np.float32] | None:
-        """Sum of each training example's margins, float32 [N], or None; every rank must call."""
-        return None if self._margins is None else self._margins.gather().cpu().numpy()
+    def gather_margins(self) -> None:
+        """Bring the sums of all ranks to the first; every rank must call, before `state_dict` and `finish`."""
+        if self._margins is not None:
+            self._margins.gather()
 
-    def finish(self, steps: int, metrics: Mapping[str, float], scores: Mapping[str, Any] | None, margins: Any) -> None:
-        """Write what only a finished run has; `margins` are `final_margins()`."""
+    def finish(self, steps: int, metrics: Mapping[str, float], scores: Mapping[str, Any] | None) -> None:
+        """Write what only a finished run has."""
         if scores is not None:
             files.write_table(self.path / schema.SCORES, scores)
-        if margins is not None:
+        if self._margins is not None:
+            margin_N = self._margins.sum_N.cpu().numpy()
             count_N = visits(self._sampler, steps)
-            columns = {"sample": np.arange(len(count_N)), "margin": margins / np.maximum(count_N, 1), "count": count_N}
+            columns = {"sample": np.arange(len(count_N)), "margin": margin_N / np.maximum(count_N, 1), "count": count_N}
             files.write_table(self.path / schema.MARGINS, columns, schema.MARGIN_SCHEMA)
         files.write_atomic(self.path / schema.METRICS, json.dumps(dict(metrics), indent=1) + "\n")
         files.write_curves(self.path, read_log(self.path / schema.TRACE), read_log(self.path / schema.EVALS))
