@@ -81,7 +81,6 @@ class Training:
     """Loss per validation example at each evaluation; [0, 0] where the loop did not keep them."""
     margin_N: F64
     """Mean margin of each training example over the run; empty where the loop did not keep them."""
-    margin_label_N: F64
     shadow_step_H: I64
     shadow_error_HL: F64
     """Relative difference of the gradient to the same gradient in float64."""
@@ -155,7 +154,6 @@ def read(record: Record) -> Training:
         if losses.num_rows
         else np.zeros((0, 0)),
         margin_N=column(margins, "margin", np.float64),
-        margin_label_N=column(margins, "label", np.float64),
         shadow_step_H=column(shadows, "step", np.int64),
         shadow_error_HL=lists(shadows, "error"),
         shadow_sensitivity_HL=lists(shadows, "sensitivity"),
