@@ -74,8 +74,10 @@ def upper_quantile(values: Sequence[float], probability: float) -> float:
     """A value that a further draw exceeds with about `probability`, from few draws.
 
     Up to 1/(N + 1) the largest of N exchangeable draws is such a value without any assumption. Beyond the data the
-    tail is taken as exponential with the mean excess over the median as its scale: of the maximum-entropy tails with
-    that mean the one that falls slowest (Pickands 1975 with shape 0).
+    k excesses over the median are taken as exponential: of the maximum-entropy tails with their mean the one that falls
+    slowest. As that mean is itself estimated from k draws, the next excess follows a Lomax distribution with shape k
+    (Lawless 1971, "A prediction problem concerning samples from the exponential distribution"): with the exponential
+    quantile in its place, 20 clean runs would alarm up to five times as often as stated.
 
     Args:
         values: N draws.
@@ -87,9 +89,9 @@ def upper_quantile(values: Sequence[float], probability: float) -> float:
     if probability >= 1 / (n + 1):
         return float(np.quantile(x, 1 - probability, method="higher"))
     median = float(np.median(x))
-    above = x[x > median] - median
-    scale = float(above.mean()) if len(above) else 0.0
-    return max(largest, median + scale * math.log(0.5 / probability))
+    excess = x[x > median] - median
+    k = len(excess)
+    return max(largest, median + float(excess.sum()) * ((0.5 / probability) ** (1 / k) - 1)) if k else largest
 
 
 def load(path: Path = FILE) -> Calibration | None:

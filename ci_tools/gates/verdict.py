@@ -158,9 +158,14 @@ class Gate:
             reading, error = unmeasured(str(refused)), str(refused)
         return self._measurement(reading, error, time.perf_counter() - started)
 
-    def over(self, subjects: Iterable[Any]) -> Measurement:
-        """The worst measurement over several subjects, the runs of several seeds for instance."""
-        found = [self(subject) for subject in subjects]
+    def over(self, subjects: Iterable[Any], *shared: Any) -> Measurement:
+        """The worst measurement over several subjects, the runs of several seeds for instance.
+
+        Args:
+            subjects: one after the other the first argument.
+            shared: the further arguments.
+        """
+        found = [self(subject, *shared) for subject in subjects]
         if not found:
             return self._measurement(unmeasured("there is nothing to look at"))
         chosen = max(found, key=lambda one: one.badness)

@@ -1,0 +1,86 @@
+"""The pytest plugin: fixtures for acceptance tests. It imports nothing until a test asks for one of them.
+
+def test_loss_is_low(run, policy):
+    policy.require(my_gate(run))
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ci_tools.errors import SwitchbackError
+
+if TYPE_CHECKING:
+    from ci_tools.gates.acceptance import Acceptance
+    from ci_tools.gates.run import Baseline, Run
+
+_ACCEPTANCE = "switchback-acceptance"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `switchback gate` tells its tests."""
+    group = parser.getgroup("switchback")
+    group.addoption("--switchback-verdicts", metavar="FILE", help="verdicts.json to go on with")
+    group.addoption("--switchback-base-root", metavar="PATH", help="folder of the base revision's pipeline")
+    group.addoption("--switchback-base-seeds", metavar="N,N", help="seeds of its runs; default: those of this run")
+    group.addoption("--switchback-base-why", metavar="TEXT", help="why there is no base revision to compare with")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under `switchback gate`, verdicts are written from the start."""
+    if config.getoption("--switchback-verdicts"):
+        try:
+            _acceptance(config)
+        except SwitchbackError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+@pytest.fixture(scope="session")
+def policy(request: pytest.FixtureRequest) -> "Acceptance":
+    """Judge: `policy.require(measurement)` fails the test where gates.yaml says that the verdict stops a merge."""
+    with _told():
+        return _acceptance(request.config)
+
+
+@pytest.fixture(scope="session")
+def run() -> "Run":
+    """The run of the working directory: records, metrics, data and model."""
+    from ci_tools.gates.acceptance import own_run
+
+    with _told():
+        return own_run()
+
+
+@pytest.fixture(scope="session")
+def baseline(request: pytest.FixtureRequest, run: "Run") -> "Baseline":
+    """The run of the base revision, or why there is none to compare with."""
+    from ci_tools.gates.run import Baseline, open_run
+
+    root, seeds, why = (request.config.getoption(f"--switchback-base-{name}") for name in ("root", "seeds", "why"))
+    if not root:
+        return Baseline(None, why or "no base revision was named (`switchback gate --base main`)")
+    return Baseline(open_run([int(seed) for seed in seeds.split(",")] if seeds else run.seeds, Path(root)))
+
+
+def _acceptance(config: pytest.Config) -> "Acceptance":
+    """The one of this session; it begins when it is first asked for."""
+    found: Acceptance | None = config.pluginmanager.get_plugin(_ACCEPTANCE)
+    if found is None:
+        from ci_tools.gates.acceptance import accept
+
+        file = config.getoption("--switchback-verdicts")
+        found = accept(Path(file) if file else None)
+        config.pluginmanager.register(found, _ACCEPTANCE)
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours without a traceback."""
+    try:
+        yield
+    except SwitchbackError as error:
+        pytest.fail(str(error), pytrace=False)

@@ -1,0 +1,135 @@
+"""Verdicts for people: a line each, worst first, then what is behind those that did not pass."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ci_tools.console import on_terminal
+from ci_tools.gates.verdict import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from ci_tools.gates.files import Verdicts
+
+_LONGEST = 100
+"""Characters of one value of the evidence."""
+_COLORS = {Outcome.PASSED: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.ERROR: "red", Outcome.FAILED: "red"}
+
+
+def name_of(verdict: Verdict) -> str:
+    """The gate, and what exactly it judged."""
+    return f"{verdict.gate} ({verdict.subject})" if verdict.subject else verdict.gate
+
+
+def comparison(verdict: Verdict) -> str:
+    """Statistic and threshold, `12.4 > 8 robust z` say; empty where nothing was measured."""
+    if verdict.statistic is None or verdict.threshold is None:
+        return ""
+    sign = ">" if verdict.statistic > verdict.threshold else "≤"
+    low, high = verdict.interval or (math.nan, math.nan)
+    interval = "" if math.isnan(low) else f" [{number(low)}, {number(high)}]"
+    return f"{number(verdict.statistic)}{interval} {sign} {number(verdict.threshold)} {verdict.unit}".rstrip()
+
+
+def headline(verdict: Verdict) -> str:
+    """One line without the diagnosis: outcome, gate, numbers, and whether it matters."""
+    numbers = comparison(verdict)
+    line = f"{name_of(verdict)} {verdict.outcome}" + (f": {numbers}, limit by {verdict.basis}" if numbers else "")
+    return line + ("" if verdict.blocks or verdict.outcome is Outcome.PASSED else "; does not block")
+
+
+def details(verdict: Verdict) -> str:
+    """The verdict with its evidence, as lines."""
+    lines = [headline(verdict), f"  {verdict.diagnosis}"]
+    if verdict.remedy:
+        lines.append(f"  Fix: {verdict.remedy}")
+    if verdict.evidence:
+        width = max(map(len, map(str, verdict.evidence)))
+        lines += ["  Evidence:", *(f"    {key!s:<{width}}  {_brief(value)}" for key, value in verdict.evidence.items())]
+    return "\n".join(lines)
+
+
+def show(verdicts: "Verdicts") -> None:
+    """Print to stdout: a table on a terminal, plain lines elsewhere."""
+    if on_terminal() and sys.stdout.isatty():
+        _show_rich(verdicts)
+    else:
+        sys.stdout.write("\n".join(plain_lines(verdicts)) + "\n")
+
+
+def plain_lines(verdicts: "Verdicts") -> list[str]:
+    """All verdicts as lines of text, worst first."""
+    ordered = worst_first(verdicts.verdicts)
+    rows = [(str(verdict.outcome), name_of(verdict), comparison(verdict)) for verdict in ordered]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    lines = []
+    for verdict, row in zip(ordered, rows, strict=True):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        lines += [f"{'':<{widths[0]}}  {line}" for line in _reasons(verdict)]
+    return [*lines, "", *_ending(verdicts)]
+
+
+def worst_first(verdicts: Iterable[Verdict]) -> Sequence[Verdict]:
+    """By outcome, those that block before the others; the order within stays."""
+    return sorted(verdicts, key=lambda verdict: (-verdict.outcome.rank, not verdict.blocks))
+
+
+def number(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"
+
+
+def _reasons(verdict: Verdict) -> Iterator[str]:
+    """What a person needs to act on a verdict that is no pass."""
+    if verdict.outcome is Outcome.PASSED:
+        return
+    yield verdict.diagnosis + ("" if verdict.blocks else " (does not block)")
+    if verdict.remedy:
+        yield f"Fix: {verdict.remedy}"
+
+
+def _ending(verdicts: "Verdicts") -> list[str]:
+    """What the gates were told differently, and the count."""
+    outcomes = [verdict.outcome for verdict in verdicts.verdicts]
+    counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in Outcome if kind in outcomes)
+    blocking = ", ".join(map(name_of, verdicts.blocking))
+    lines = [f"gates.yaml differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
+    lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
+    return [*lines, f"blocking: {blocking}"] if blocking else lines
+
+
+def _show_rich(verdicts: "Verdicts") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console, table = Console(), Table("outcome", "gate", "statistic and limit", "limit by", box=None, pad_edge=False)
+    ordered = worst_first(verdicts.verdicts)
+    for verdict in ordered:
+        outcome = Text(str(verdict.outcome), style=_COLORS[verdict.outcome])
+        table.add_row(outcome, Text(name_of(verdict)), Text(comparison(verdict)), Text(verdict.basis, style="dim"))
+    console.print(table)
+    for verdict in ordered:
+        if reasons := list(_reasons(verdict)):
+            console.print(Text(f"\n{name_of(verdict)}", style=f"bold {_COLORS[verdict.outcome]}"))
+            for reason in reasons:
+                console.print(Text(f"  {reason}"))
+    for line in ("", *_ending(verdicts)):
+        console.print(line, markup=False, highlight=False)
+
+
+def _brief(value: Any) -> str:
+    """One value of the evidence on one line."""
+    text = value if isinstance(value, str) else json.dumps(_rounded(value), ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(number(value)) if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,139 @@
+"""`switchback gate`: run the acceptance tests in a process of their own, and have a verdict on each whatever happens.
+
+The tests may end the process, by a crash of a native library for instance. verdicts.json therefore names from the start
+what stands for each test that has not ended, and this process writes it to the end.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ci_tools.config import digest
+from ci_tools.console import progress, quiet
+from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.gates import calibration, files
+from ci_tools.gates import policy as policies
+from ci_tools.gates.acceptance import own_run, stated
+from ci_tools.gates.files import FOLDER, JUNIT, VERDICTS, Verdicts
+from ci_tools.gates.policy import Policy
+from ci_tools.gates.run import Baseline, Run
+from ci_tools.gates.verdict import Outcome
+from ci_tools.record.files import write_atomic
+from ci_tools.record.provenance import git_state, now
+
+TESTS = Path("tests/model")
+LOG = "pytest.log"
+_POLL_SECONDS = 0.1
+_TAIL_LINES = 20
+_ALL_REPORTED = (0, 1, 5)
+"""Exit codes of pytest: all passed, some failed, none found."""
+# Options of the user's own test runs: workers would keep verdicts to themselves.
+_NOT_PASSED_ON = ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS")
+_OPTIONS = ("-o", "addopts=", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+
+
+def judge(base: str = "", select: str = "") -> Verdicts:
+    """Run the acceptance tests of the working directory; writes gates/verdicts.json and gates/junit.xml.
+
+    Args:
+        base: git revision to compare with; empty: none.
+        select: pytest's -k expression; empty: all tests.
+
+    Raises:
+        ConfigError: no tests, or gates.yaml, params.yaml or calibration.json breaks a rule.
+    """
+    if not TESTS.is_dir():
+        raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
+    settings, run = policies.load(), own_run()
+    calibration.load()
+    baseline, changes = _baseline(base, settings, run)
+    started = time.monotonic()
+    file, junit = FOLDER / VERDICTS, FOLDER / JUNIT
+    files.write(_heading(settings, run, base, changes, select), file)
+    junit.unlink(missing_ok=True)
+    why = "the gates were interrupted"
+    try:
+        why = _run_tests(file, _base_options(baseline), select)
+    finally:
+        verdicts = replace(files.read(file).ended(why), seconds=round(time.monotonic() - started, 3))
+        files.write(verdicts, file)
+        write_atomic(junit, files.junit(verdicts))
+    if not verdicts.verdicts:
+        fix = "correct the expression" if select else "write a test that calls policy.require"
+        raise ConfigError(f"no test {f'matches -k {select!r}' if select else 'found'}", where=TESTS, fix=fix)
+    # A test that broke may have had more gates to judge.
+    if not select and all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
+        settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
+    return verdicts
+
+
+def _baseline(base: str, settings: Policy, run: Run) -> tuple[Baseline, list[str]]:
+    if not base:
+        return Baseline(None), []
+    from ci_tools import baseline
+
+    return baseline.prepare(base, settings, run), baseline.policy_difference(base)
+
+
+def _heading(settings: Policy, run: Run, base: str, changes: Sequence[str], select: str) -> Verdicts:
+    """The file before the first test."""
+    commit, dirty = git_state(Path.cwd())
+    try:
+        params = run.release.meta.params_digest
+    except SwitchbackError:
+        params = ""
+    lost = stated("tests", "", Outcome.ERROR, "the tests were not collected", settings)
+    return Verdicts(
+        commit=commit,
+        dirty=dirty,
+        params_digest=params,
+        policy_digest=digest(settings),
+        base=base,
+        policy_changes=tuple(changes),
+        selection=select,
+        started=now(),
+        pending=(lost,),
+    )
+
+
+def _base_options(baseline: Baseline) -> list[str]:
+    if baseline.run is None:
+        return ["--switchback-base-why", baseline.why_not] if baseline.why_not else []
+    seeds = ",".join(map(str, baseline.run.seeds))
+    return ["--switchback-base-root", str(baseline.run.root), "--switchback-base-seeds", seeds]
+
+
+def _run_tests(file: Path, options: Sequence[str], select: str) -> str:
+    """Run pytest to its end; returns how it ended, for tests that did not."""
+    command = [sys.executable, "-m", "pytest", str(TESTS), *_OPTIONS, "--switchback-verdicts", str(file), *options]
+    command += ["-k", select] if select else []
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
+    log = file.parent / LOG
+    with log.open("w") as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+        try:
+            _watch(child, file)
+        finally:
+            child.terminate()
+            code = child.wait()
+    if code not in _ALL_REPORTED and not quiet():
+        sys.stderr.write("".join(log.read_text(errors="replace").splitlines(keepends=True)[-_TAIL_LINES:]))
+    how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
+    return f"pytest ended with {how}, see {log}"
+
+
+def _watch(child: subprocess.Popen[bytes], file: Path) -> None:
+    """Show how many tests have ended."""
+    tests = start = files.read(file).pending
+    while child.poll() is None and tests == start:
+        time.sleep(_POLL_SECONDS)
+        tests = files.read(file).pending
+    with progress(len(tests), "gates") as bar:
+        while child.poll() is None:
+            time.sleep(_POLL_SECONDS)
+            bar.update(len(tests) - len(files.read(file).pending))
