@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from ci_tools.errors import RecordError
 from ci_tools.record import schema
-from ci_tools.repro.manifest import file_digest, fsync_file
+from ci_tools.repro.manifest import MANIFEST, file_digest, fsync_file, list_checkpoints
 
 CURVE_POINTS = 500
 
@@ -95,8 +95,14 @@ def write_curves(folder: Path, trace: pa.Table, evals: pa.Table) -> None:
 
 
 def final_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of `schema.EVIDENCE` that is there; call once nothing writes to them any more."""
-    return {name: file_digest(folder / name) for name in schema.EVIDENCE if (folder / name).is_file()}
+    """SHA-256 of each file of `schema.EVIDENCE` and each checkpoint's manifest that is there, by path in the record.
+
+    Call once nothing writes to them any more.
+    """
+    checkpoints = list_checkpoints(folder / schema.CHECKPOINTS)
+    manifests = [f"{schema.CHECKPOINTS}/{checkpoint.name}/{MANIFEST}" for checkpoint in checkpoints]
+    names = (*schema.EVIDENCE, *manifests)
+    return {name: file_digest(folder / name) for name in names if (folder / name).is_file()}
 
 
 def _csv(head: list[str], rows: list[list[object]]) -> str:

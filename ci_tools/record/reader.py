@@ -70,7 +70,7 @@ class Record:
         path = self.path / schema.MARGINS
         if schema.MARGINS not in self.meta.files and not path.exists():
             return schema.MARGIN_SCHEMA.empty_table()
-        return self._parquet(schema.MARGINS)
+        return _refuse_other_columns(self._parquet(schema.MARGINS), schema.MARGIN_SCHEMA, self.path, schema.MARGINS)
 
     @cached_property
     def scores(self) -> pa.Table:
@@ -127,10 +127,18 @@ class Record:
         lowest_behind = np.minimum.accumulate(steps[::-1])[::-1][1:]
         return self.trace.filter(pa.array(steps[:-1] < lowest_behind))
 
+    def rows_before(self, step: int) -> int:
+        """Rows of the trace when `step` steps were completed last: what the checkpoint of that step counts on."""
+        steps = self.trace.column("step").to_numpy()
+        found = np.flatnonzero(steps == step - 1)  # a return behind the checkpoint would have deleted it
+        return int(found[-1]) + 1 if found.size else 0
+
     def _parquet(self, name: str) -> pa.Table:
         try:
             self._check(name)
-            return pq.read_table(self.path / name)
+            table = pq.read_table(self.path / name)
+            table.column_names  # noqa: B018 - Arrow decodes names when asked, and damaged ones may be no UTF-8
+            return table
         except FileNotFoundError:
             raise RecordError(f"no {name}", where=self.path, rule="the run must have finished") from None
         except UNDECODABLE as error:
@@ -146,9 +154,7 @@ class Record:
         path = self.path / name
         if path.is_file():
             self._check(name)
-        table = read_log(path)
-        if table.schema != expected:
-            raise RecordError(f"{name} has other columns than its schema version", where=self.path, fix="train again")
+        table = _refuse_other_columns(read_log(path), expected, self.path, name)
         if any(_has_nulls(chunk) for column in table.columns for chunk in column.chunks):
             raise RecordError(f"{name} holds nulls", where=self.path, rule="values are never null", fix="train again")
         return table
@@ -166,6 +172,12 @@ class Record:
             rule="the files of a finished run do not change",
             fix="restore it with `dvc checkout`, or train again",
         )
+
+
+def _refuse_other_columns(table: pa.Table, expected: pa.Schema, where: Path, name: str) -> pa.Table:
+    if table.schema != expected:
+        raise RecordError(f"{name} has other columns than its schema version", where=where, fix="train again")
+    return table
 
 
 def _has_nulls(array: pa.Array) -> bool:

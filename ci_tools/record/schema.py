@@ -21,7 +21,7 @@ SCORES, METRICS, CHECKPOINTS = "scores.parquet", "metrics.json", "checkpoints"
 CURVES_CSV, EVALS_CSV = "curves.csv", "evals.csv"
 STREAMS = (TRACE, PROBES, EVALS, LOSSES, SHADOWS)
 EVIDENCE = (*STREAMS, MARGINS, SCORES, METRICS)
-"""Files whose SHA-256 stands in the run.json of a finished run."""
+"""Files whose SHA-256 stands in the run.json of a finished run, next to those of the checkpoints' manifests."""
 
 HISTOGRAM_BINS = 32
 HISTOGRAM_LOWEST_EXPONENT = -28

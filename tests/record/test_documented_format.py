@@ -144,6 +144,13 @@ def test_manifest_agrees_with_files_and_tensors(finished):
                 assert found == manifest["tensors"][name]
 
 
+def test_run_json_vouches_for_the_evidence_and_for_every_manifest(finished, meta):
+    listed = {path for path in finished.rglob("*") if path.suffix in (".arrows", ".parquet")}
+    listed |= {finished / "metrics.json", *finished.glob("checkpoints/step-*/manifest.json")}
+    found = {str(path.relative_to(finished)): hashlib.sha256(path.read_bytes()).hexdigest() for path in listed}
+    assert meta["files"] == found
+
+
 def test_state_is_made_of_the_documented_nodes(finished):
     folder = max((finished / "checkpoints").glob("step-*"))
     tensors = json.loads((folder / "manifest.json").read_text())["tensors"]["state.safetensors"]

@@ -107,6 +107,16 @@ def test_final_trace_leaves_out_what_was_abandoned(record, steps, kept):
     assert final.column("step").to_pylist() == [steps[row] for row in kept]
 
 
+@pytest.mark.parametrize(
+    ("steps", "step", "rows"),
+    [([0, 1, 2, 3], 2, 2), ([0, 1, 2, 3], 0, 0), ([0, 1, 2, 3, 1, 2, 3, 4], 3, 6), ([0, 1, 2, 1], 3, 3), ([], 3, 0)],
+)
+def test_checkpoint_counts_on_the_rows_of_the_last_attempt_to_its_step(record, steps, step, rows):
+    write_trace(record, steps)
+    edit(record, steps=0)
+    assert open_record(record).rows_before(step) == rows
+
+
 # -- the released weights -----------------------------------------------------------------------------------------
 
 
@@ -213,6 +223,15 @@ def test_scores_keep_their_slices(record):
     assert open_record(record).scores.equals(table)
 
 
+@pytest.mark.parametrize(
+    "table", [pa.table({"sample": [1]}), pa.table({"sample": ["a"], "margin": [0.5], "count": [1]})]
+)
+def test_margins_with_other_columns_are_refused(record, table):
+    pq.write_table(table, record / "margins.parquet")
+    with pytest.raises(RecordError, match=r"margins\.parquet has other columns than its schema version"):
+        open_record(record).margins  # noqa: B018
+
+
 @pytest.mark.parametrize("damage", ["missing", "broken"])
 def test_unreadable_metrics_are_one_clear_error(record, damage):
     (record / "metrics.json").unlink()
@@ -226,10 +245,22 @@ def test_unreadable_metrics_are_one_clear_error(record, damage):
 def test_part_that_is_not_what_the_run_left_is_refused(record, name):
     edit(record, files=final_digests(record))
     (record / name).write_bytes((record / name).read_bytes() + b"\n")
-    part = name.partition(".")[0]
+    part = {"losses": "example_losses"}.get(name.partition(".")[0], name.partition(".")[0])
     with pytest.raises(RecordError, match=rf"{name} does not match the digest in run\.json"):
         getattr(open_record(record), part)
     assert open_record(record).changed_files() == [name]
+
+
+@pytest.mark.parametrize("damage", ["altered", "gone"])
+def test_checkpoint_whose_manifest_is_not_what_the_run_left_is_refused(record, damage):
+    edit(record, files=final_digests(record))
+    path = record / "checkpoints/step-00000120/manifest.json"
+    path.write_text(path.read_text() + " ")
+    if damage == "gone":
+        shutil.rmtree(path.parent)
+    assert open_record(record).changed_files() == ["checkpoints/step-00000120/manifest.json"]
+    with pytest.raises(RecordError, match=r"step-00000120/manifest\.json"):
+        open_record(record).verify()
 
 
 def test_nulls_are_refused(record):

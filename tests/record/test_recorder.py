@@ -33,7 +33,9 @@ def test_record_holds_every_step_probe_and_evaluation(finished):
 
 def test_finished_record_vouches_for_its_files(finished):
     record = open_record(finished)
-    names = ["trace.arrows", "probes.arrows", "evals.arrows", "scores.parquet", "metrics.json"]
+    streams = [f"{name}.arrows" for name in ("trace", "probes", "evals", "losses", "shadows")]
+    manifests = [f"checkpoints/step-{step:08d}/manifest.json" for step in (90, 100, 120)]
+    names = [*streams, "margins.parquet", "scores.parquet", "metrics.json", *manifests]
     assert record.meta.files == {name: hashlib.sha256((finished / name).read_bytes()).hexdigest() for name in names}
 
 
