@@ -1,0 +1,140 @@
+"""The runs to compare with: those of the merge base, from DVC's cache or trained again on this machine."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ci_tools import config, scratch
+from ci_tools.console import say
+from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.gates import Baseline, Run, policy
+from ci_tools.gates.policy import Policy
+from ci_tools.gates.run import open_run
+from ci_tools.repro import fingerprint
+from ci_tools.scratch import git
+
+_OF_THE_REVISION = ("switchback", "threads")
+"""Fingerprint entries that a revision decides for itself, on whatever machine."""
+
+
+def merge_base(ref: str) -> str:
+    """The commit where HEAD left `ref`.
+
+    Raises:
+        ConfigError: no such revision, or nothing in common with it.
+    """
+    fix = "name a branch, tag or commit of this clone; in CI, fetch the whole history first"
+    try:
+        commit = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    except ConfigError:
+        raise ConfigError("baseline revision unknown", where=ref, fix=fix) from None
+    try:
+        return git("merge-base", commit, "HEAD")
+    except ConfigError:
+        raise ConfigError("has no common ancestor with HEAD", where=ref, fix=fix) from None
+
+
+def prepare(ref: str, policy: Policy, run: Run) -> Baseline:
+    """Bring the merge base of `ref` and HEAD up to date under .switchback/base/, with the seeds of `run`.
+
+    What DVC's cache or remote holds is restored, the rest is run on this machine; so is everything where the records
+    were made on another stack than those of `run`. An interrupted one goes on where it stopped.
+
+    Args:
+        ref: branch, tag or commit.
+        policy: says how many of the seeds are enough to begin with.
+        run: what is compared with the baseline.
+
+    Returns:
+        The baseline, or why there is none.
+
+    Raises:
+        ConfigError: `ref` is unknown.
+        RecordError: `run` has no record yet.
+        SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
+    """
+    commit = merge_base(ref)
+    stack = run.release.meta.fingerprint
+    seeds = run.seeds[: policy.against_main.seeds]
+    same = scratch.tree_of(commit) == scratch.tree_of(scratch.snapshot())
+    say(f"baseline: {commit[:12]}, where HEAD left {ref}" + (" (comparing with itself)" if same else ""))
+    try:
+        folder = _copy(commit)
+        found = _brought_up_to_date(folder, seeds)
+        if any(_elsewhere(record.meta.fingerprint, stack) for record in found.records):
+            found = _brought_up_to_date(folder, seeds, force=True)
+    except SwitchbackError as error:
+        if error.exit_code not in (1, 2):
+            raise
+        return Baseline(None, f"revision {commit[:12]}, where HEAD left {ref}, cannot be run here: {error}")
+    return Baseline(found)
+
+
+def extend(run: Run, baseline: Baseline, seeds: Sequence[int]) -> tuple[Run, Baseline]:
+    """Both arms with records of all `seeds`; those of `run` come from a copy of the files as they are now.
+
+    Args:
+        run: one arm.
+        baseline: the other, as `prepare` left it.
+        seeds: that each arm shall have, in this order; see `paired_seeds`.
+
+    Raises:
+        SwitchbackError: a seed could not be trained.
+    """
+    if baseline.run is None:
+        return run, baseline
+    if not set(seeds) <= set(run.seeds):
+        run = _brought_up_to_date(scratch.checkout("head", scratch.snapshot()), seeds)
+    return run, Baseline(_brought_up_to_date(baseline.run.root, seeds))
+
+
+def paired_seeds(run: Run, wanted: int) -> tuple[int, ...]:
+    """The first `wanted` seeds of a run; where it has fewer, with the smallest numbers that are none of its own."""
+    others = (seed for seed in itertools.count(1) if seed not in run.seeds)
+    return tuple(itertools.islice(itertools.chain(run.seeds, others), wanted))
+
+
+def policy_difference(ref: str) -> list[str]:
+    """What differs between gates.yaml at the merge base of `ref` and HEAD, and gates.yaml now; one line each.
+
+    Raises:
+        ConfigError: `ref` is unknown, or gates.yaml breaks a rule.
+    """
+    commit = merge_base(ref)
+    before, after = bool(git("ls-tree", commit, str(policy.FILE))), policy.FILE.exists()
+    if not (before and after):
+        return [] if before == after else [f"{policy.FILE} {'is new' if after else 'was removed'}"]
+    now, where = policy.load(), f"{policy.FILE} of {commit[:12]}"
+    try:
+        raw = YAML(typ="safe", pure=True).load(git("show", f"{commit}:{policy.FILE}"))
+        return policy.difference(config.validate(raw, Policy, where=where), now)
+    except YAMLError:
+        return [f"{where}: not valid YAML"]
+    except ConfigError as error:
+        return [str(error)]
+
+
+def _copy(commit: str) -> Path:
+    for name in ("dvc.yaml", "params.yaml"):
+        if not git("ls-tree", commit, name):
+            raise ConfigError(f"has no {name}")
+    return scratch.checkout("base", commit)
+
+
+def _brought_up_to_date(folder: Path, seeds: Sequence[int], force: bool = False) -> Run:
+    scratch.run_pipeline(folder, seeds, force=force)
+    return open_run(seeds, folder)
+
+
+def _elsewhere(theirs: fingerprint.Fingerprint, ours: fingerprint.Fingerprint) -> list[str]:
+    """How the stack that made a record differs from the other arm's and from this machine's; empty if from one only."""
+
+    def machine(stack: fingerprint.Fingerprint) -> fingerprint.Fingerprint:
+        return {name: value for name, value in stack.items() if name not in _OF_THE_REVISION}
+
+    if machine(theirs) == machine(ours):
+        return []
+    return fingerprint.differences(machine(theirs), machine(fingerprint.capture(threads=1)))

@@ -1,0 +1,278 @@
+import shutil
+import subprocess
+
+import pytest
+from dvc.repo import Repo
+
+from ci_tools import baseline, scratch
+from ci_tools.errors import ConfigError, RecordError, SwitchbackError
+from ci_tools.experiment import change
+from ci_tools.gates import Baseline
+from ci_tools.gates.policy import AgainstMain, Policy
+from ci_tools.gates.run import open_run
+from ci_tools.pipeline import reproduce
+
+
+@pytest.fixture
+def commit(git):
+    """Commit everything, on the branch that is given."""
+
+    def run(message, branch=None):
+        if branch:
+            git("switch", "--quiet", "--create", branch)
+        git("add", "--all")
+        git("commit", "--quiet", "--allow-empty", "-m", message)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Where the first test leaves what `branched` copies for the others."""
+    return tmp_path_factory.mktemp("made") / "repository"
+
+
+@pytest.fixture
+def branched(repository, commit, made):
+    """`main` trained 10 steps, the branch at hand 20; all is in DVC's cache and both dvc.lock are committed."""
+    if made.exists():
+        shutil.rmtree(repository / ".git")
+        return shutil.copytree(made, repository, dirs_exist_ok=True)
+    reproduce()
+    commit("10 steps")
+    change(["train.steps=20"])
+    commit("20 steps", branch="change")
+    reproduce()
+    commit("its results")
+    (repository / "ran.log").unlink()
+    shutil.copytree(repository, made)
+    return repository
+
+
+def steps(run):
+    return [record.meta.params["steps"] for record in run.records]
+
+
+def ran(run):
+    """What was executed in a copy."""
+    log = run.root / "ran.log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def status():
+    return subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+
+
+def test_cached_baseline_is_restored_without_running_anything(branched):
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert prepared.why_not == ""
+    assert steps(prepared.run) == [10, 10]
+    assert prepared.run.seeds == (1, 2)
+    assert ran(prepared.run) == []
+    assert status() == "", "the user's files are as they were"
+    assert steps(open_run([1, 2])) == [20, 20]
+
+
+def test_only_missing_seeds_are_trained_and_no_more_than_the_policy_asks_for(branched):
+    for seed in (3, 4):
+        shutil.copytree("runs/seed-1", f"runs/seed-{seed}")
+    before = (branched / "dvc.lock").read_text()
+    policy = Policy(against_main=AgainstMain(seeds=3, max_seeds=3))
+    prepared = baseline.prepare("main", policy, open_run([1, 2, 3, 4]))
+    assert steps(prepared.run) == [10, 10, 10]
+    assert ran(prepared.run) == ["train 3 starts"]
+    assert (branched / "dvc.lock").read_text() == before
+
+
+def test_results_that_the_cache_lost_come_from_the_remote(branched, git):
+    git("switch", "--quiet", "main")
+    repo = Repo()
+    repo.checkout(force=True)
+    repo.push()
+    repo.close()
+    git("switch", "--quiet", "change")
+    shutil.rmtree(branched / ".dvc/cache")
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert steps(prepared.run) == [10, 10]
+    assert ran(prepared.run) == []
+
+
+def test_results_that_nobody_has_are_computed_again(branched):
+    shutil.rmtree(branched / ".dvc/cache")
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert steps(prepared.run) == [10, 10]
+    assert ran(prepared.run) == ["double", "train 1 starts", "train 2 starts"]
+
+
+def test_records_of_another_stack_are_made_again_here(repository, commit, monkeypatch):
+    script = repository / "train.py"
+    stack = "fingerprint={'cpu': os.environ['CPU'], 'threads': str(train['steps'])}"
+    text = script.read_text().replace("fingerprint={}", stack)
+    script.write_text(f"import os\n{text}")
+    monkeypatch.setenv("CPU", "old")
+    reproduce()
+    commit("made elsewhere")
+    change(["train.steps=20"])
+    commit("20 steps", branch="change")
+    monkeypatch.setenv("CPU", "new")
+    reproduce()
+    monkeypatch.setattr("ci_tools.repro.fingerprint.capture", lambda threads: {"cpu": "new", "threads": str(threads)})
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert [record.meta.fingerprint["cpu"] for record in prepared.run.records] == ["new", "new"]
+    again = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert ran(again.run) == ["double", "train 1 starts", "train 2 starts"], "once"
+
+
+def test_interrupted_baseline_resumes(repository, commit):
+    change(["train.exit=75"])
+    commit("told to stop")
+    change(["train.exit=0"])
+    commit("goes on", branch="change")
+    reproduce()
+    for _ in range(2):
+        with pytest.raises(SwitchbackError, match=r"\.switchback/base/.*train@1: .*told to stop") as caught:
+            baseline.prepare("main", Policy(), open_run([1, 2]))
+        assert caught.value.exit_code == 75
+    (copy,) = (repository / ".switchback/base").iterdir()
+    first, second = (copy / "ran.log").read_text().splitlines()
+    assert first == "train 1 starts"
+    assert second.startswith("train 1 resumes 10 steps")
+
+
+def test_baseline_that_fails_is_absent_and_says_why(repository, commit):
+    change(["train.exit=1"])
+    commit("broken")
+    change(["train.exit=0"])
+    commit("works", branch="change")
+    reproduce()
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert prepared.run is None
+    assert "cannot be run here" in prepared.why_not
+    assert "train@1: the stage failed with exit code 1" in prepared.why_not
+
+
+@pytest.mark.parametrize("gone", ["dvc.yaml", "params.yaml", ".dvc"])
+def test_revision_without_a_pipeline_is_no_baseline(repository, commit, git, gone):
+    git("rm", "-r", "--quiet", "--cached", gone)
+    git("commit", "--quiet", "-m", "no pipeline yet")
+    commit("a pipeline", branch="change")
+    reproduce()
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert prepared.run is None
+    assert f"has no {gone}" in prepared.why_not or (gone == ".dvc" and "has no DVC set up" in prepared.why_not)
+
+
+def test_head_against_itself_works_and_says_so(branched, capfd):
+    prepared = baseline.prepare("HEAD", Policy(), open_run([1, 2]))
+    assert steps(prepared.run) == [20, 20]
+    assert "comparing with itself" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("ref", ["nonsense", "--help", "main:params.yaml"])
+def test_unknown_revision_is_one_clear_error(repository, ref):
+    with pytest.raises(ConfigError, match="baseline revision unknown") as caught:
+        baseline.merge_base(ref)
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_unrelated_history_is_one_clear_error(repository, git):
+    git("switch", "--quiet", "--orphan", "other")
+    git("commit", "--quiet", "--allow-empty", "-m", "unrelated")
+    with pytest.raises(ConfigError, match="no common ancestor"):
+        baseline.merge_base("main")
+
+
+def test_run_without_records_is_refused_before_anything_is_trained(repository):
+    with pytest.raises(RecordError, match="no run record"):
+        baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert not (repository / ".switchback").exists()
+
+
+def test_both_arms_get_more_seeds_from_the_files_as_they_are(branched):
+    run = open_run([1, 2])
+    (branched / "dvc.yaml").write_text((branched / "dvc.yaml").read_text() + "# not committed\n")
+    dirty, lock = status(), (branched / "dvc.lock").read_text()
+    prepared = baseline.prepare("main", Policy(), run)
+    ours, theirs = baseline.extend(run, prepared, baseline.paired_seeds(run, 3))
+    assert (ours.seeds, steps(ours)) == ((1, 2, 3), [20, 20, 20])
+    assert (theirs.run.seeds, steps(theirs.run)) == ((1, 2, 3), [10, 10, 10])
+    assert ran(ours) == ran(theirs.run) == ["train 3 starts"]
+    assert (ours.root / "dvc.yaml").read_text().endswith("# not committed\n")
+    assert (status(), (branched / "dvc.lock").read_text()) == (dirty, lock)
+
+
+def test_no_baseline_has_nothing_to_extend():
+    run, absent = open_run([1]), Baseline(None, "why")
+    assert baseline.extend(run, absent, (1, 2)) == (run, absent)
+
+
+def test_paired_seeds_keep_the_runs_own_and_add_unused_ones():
+    assert baseline.paired_seeds(open_run([2, 7]), 4) == (2, 7, 1, 3)
+    assert baseline.paired_seeds(open_run([2, 7]), 1) == (2,)
+
+
+POLICY = "false_alarms: 0.01\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, None, []),
+        (None, POLICY, ["gates.yaml is new"]),
+        (POLICY, None, ["gates.yaml was removed"]),
+        (POLICY, POLICY + "# a comment\n", []),
+        (POLICY, "false_alarms: 0.05\n", ["false_alarms 0.01 → 0.05"]),
+        ("nonsense: 1\n", POLICY, ["gates.yaml of COMMIT: nonsense: unknown key"]),
+        ("a: [\n", POLICY, ["gates.yaml of COMMIT: not valid YAML"]),
+    ],
+)
+def test_policy_is_compared_with_that_of_the_merge_base(repository, commit, before, after, expected):
+    path = repository / "gates.yaml"
+    if before:
+        path.write_text(before)
+    commit("policy")
+    base = scratch.git("rev-parse", "HEAD")
+    path.unlink(missing_ok=True)
+    if after:
+        path.write_text(after)
+    lines = baseline.policy_difference("HEAD")
+    assert len(lines) == len(expected)
+    for line, start in zip(lines, expected, strict=True):
+        assert line.startswith(start.replace("COMMIT", base[:12]))
+
+
+def test_broken_policy_of_now_is_one_clear_error(repository, commit):
+    (repository / "gates.yaml").write_text(POLICY)
+    commit("policy")
+    (repository / "gates.yaml").write_text("nonsense: 1\n")
+    with pytest.raises(ConfigError, match="nonsense"):
+        baseline.policy_difference("HEAD")
+
+
+def test_snapshot_holds_changed_new_and_deleted_files_and_moves_nothing(repository, git):
+    assert scratch.snapshot() == scratch.git("rev-parse", "HEAD")
+    (repository / "input.txt").write_text("two\n")
+    (repository / "new.txt").write_text("new\n")
+    (repository / "ran.log").write_text("ignored\n")
+    (repository / "params.yaml").unlink()
+    before = status()
+    made = scratch.snapshot()
+    assert made == scratch.snapshot()
+    assert scratch.git("show", f"{made}:input.txt") == "two"
+    names = scratch.git("ls-tree", "--name-only", made).splitlines()
+    assert {"new.txt", "params.yaml", "ran.log"} & set(names) == {"new.txt"}
+    assert status() == before
+
+
+def test_oldest_copies_are_forgotten_and_an_interrupted_one_is_made_again(repository, commit):
+    folders = []
+    for number in range(scratch.KEPT + 1):
+        commit(f"number {number}")
+        folders.append(scratch.checkout("base", scratch.git("rev-parse", "HEAD")))
+    assert [folder.exists() for folder in folders] == [False] + [True] * scratch.KEPT
+    assert status() == ""
+    (folders[-1] / ".dvc/config.local").unlink()
+    (folders[-1] / "train.py").unlink()
+    again = scratch.checkout("base", scratch.git("rev-parse", "HEAD"))
+    assert (again / "train.py").exists()
