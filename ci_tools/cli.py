@@ -36,6 +36,7 @@ Settings = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first, e.g. train.steps=100. Repeatable."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run every stage from scratch, whatever the cache holds.")]
+Base = Annotated[str, typer.Option(metavar="REF", help="Git revision to compare with, e.g. main.")]
 
 
 def _version(wanted: bool) -> None:
@@ -53,8 +54,11 @@ def _root(
 
 
 @app.command()
-def run(settings: Settings = None, force: Force = False, as_json: AsJson = False) -> None:
-    """Bring the pipeline up to date, then summarise it."""
+def run(settings: Settings = None, force: Force = False, base: Base = "", as_json: AsJson = False) -> None:
+    """Bring the pipeline up to date, summarise it, then judge it.
+
+    Exit codes as those of `gate`.
+    """
     with _machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
@@ -62,11 +66,23 @@ def run(settings: Settings = None, force: Force = False, as_json: AsJson = False
     from ci_tools.report.terminal import show, summarize
 
     summary = summarize()
-    if as_json:
-        _print_json({"pipeline": walk.to_json()} | summary.to_json())
-    else:
+    if not as_json:
         show(summary)
         typer.echo(f"\n{walk}")
+    with _machine_output(as_json):
+        from ci_tools.gates.suite import TESTS, judge
+
+        verdicts = judge(base) if TESTS.is_dir() else None
+    if verdicts is None:
+        say(f"nothing was judged: no acceptance tests in {TESTS}")
+    if as_json:
+        gates = verdicts.to_json() if verdicts else None
+        _print_json({"pipeline": walk.to_json()} | summary.to_json() | {"gates": gates})
+    elif verdicts:
+        typer.echo()
+        _show_verdicts(verdicts)
+    if verdicts:
+        raise typer.Exit(verdicts.exit_code)
 
 
 @app.command()
@@ -122,6 +138,28 @@ def replay(
     _verdict(result, result.ok, as_json)
 
 
+@app.command()
+def gate(
+    base: Base = "",
+    select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as in pytest.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Judge the run by the acceptance tests in tests/model.
+
+    Writes gates/verdicts.json and gates/junit.xml. Exit 0: nothing stops a merge, 1: a failure does, 2: bad input or a
+    test that could not run, 3: an inconclusive verdict does.
+    """
+    with _machine_output(as_json):
+        from ci_tools.gates.suite import judge
+
+        verdicts = judge(base, select)
+    if as_json:
+        _print_json(verdicts.to_json())
+    else:
+        _show_verdicts(verdicts)
+    raise typer.Exit(verdicts.exit_code)
+
+
 @app.command(hidden=True)
 def fingerprint(
     threads_key: Annotated[str, typer.Option(help="Key of params.yaml: CPU threads that training will use.")],
@@ -159,6 +197,14 @@ def params() -> None:
         fix = 'add `params = "module:Class"` under [tool.switchback]'
         raise ConfigError("names no schema of params.yaml", where="pyproject.toml", fix=fix)
     _print_json(known.model_json_schema())
+
+
+@schemas.command()
+def gates() -> None:
+    """The schema of gates.yaml."""
+    from ci_tools.gates.policy import Policy
+
+    _print_json(Policy.model_json_schema())
 
 
 @schemas.callback()
@@ -227,6 +273,12 @@ def _verdict(result: Any, passed: bool, as_json: bool) -> None:
         typer.echo(result.render())
     if not passed:
         raise typer.Exit(1)
+
+
+def _show_verdicts(verdicts: Any) -> None:
+    from ci_tools.gates.show import show
+
+    show(verdicts)
 
 
 def _print_json(values: dict[str, Any]) -> None:
