@@ -23,8 +23,10 @@ Mask = NDArray[np.bool_]
 TOLERATED = 0.01
 """Share of the test rows that may have leaked: a metric can hardly move by more than that."""
 CHANCE = 1e-4
-"""Probability that chance alone makes a sign as large; each sign that is likelier is no evidence."""
-FEWEST_ROWS = 20
+"""Probability below which chance is excluded as the cause of a number of copies."""
+LIKELY = 0.01
+"""Probability from which on chance is the plain explanation; in between nothing is decided."""
+FEWEST_ROWS = 50
 """In each split, for any conclusion."""
 LOOKED_UP = 1_000
 """Rows of each split whose neighbours are looked up, at most."""
@@ -61,15 +63,15 @@ def data_leakage(splits: Splits) -> Reading:
     - Entities: share of test rows whose entity is in train; 0.01.
     - Time: the smaller of the share of train rows not before the first test row and the share of test rows not after
       the last train row; 0.01.
-    - A telling column: AUC (one against the rest), or |Spearman|, of one column alone; 0.99, and five times nearer to
-      1 than the best column that is not a copy of it (`telling.best`).
+    - A telling column: the skill of one column alone, 0.99, and five times nearer to 1 than that of the best column
+      which is not a copy of it (`telling.best`).
     """
     if min(len(splits.train.label_N), len(splits.test.label_N)) < FEWEST_ROWS:
         rows = f"{len(splits.train.label_N)} train and {len(splits.test.label_N)} test rows"
         return unmeasured(f"{rows} are too few to tell; {FEWEST_ROWS} of each are needed")
-    signs = list(_signs(splits))
-    worst = max(signs, key=lambda sign: (sign.ratio * sign.sure, sign.ratio))
-    none = f"none of {len(signs)} signs of leakage is beyond what is tolerated; the strongest: "
+    signs = sorted(_signs(splits), key=lambda sign: (sign.sure and sign.ratio > 1, sign.ratio))
+    worst = signs[-1]
+    none = "no sign of leakage is beyond what is tolerated; the strongest: "
     return Reading(
         statistic=worst.ratio,
         interval=(worst.ratio if worst.sure else 0.0, worst.ratio),
@@ -122,21 +124,22 @@ def _near_copies(splits: Splits, train: NDArray[np.uint64], test: NDArray[np.uin
     )
     own = np.arange(min(LOOKED_UP, len(rows)))
     usual, found = neighbours.isolation(rows[own], rows, own), neighbours.isolation(queries, rows)
-    near = float(np.quantile(usual, TOLERATED, method="lower"))
-    among_train, among_test = int((usual <= near).sum()), found <= near
-    ratio, sure = _excess(int(among_test.sum()), len(queries), among_train, len(own))
-    suspects_N = np.zeros(len(test), np.bool_)
-    suspects_N[looked_up[among_test]] = True
-    yield Sign(
-        name="near_copies",
-        ratio=ratio,
-        sentence=f"{among_test.sum():,} of {len(queries):,} test rows have one train row at less than {near:.2f} of "
-        f"the distance to the others around; of {len(own):,} train rows {among_train:,} have",
-        remedy="find what the near copies share (a source, a moment, an augmentation) and keep it on one side",
-        sure=sure,
-        numbers={"test_rows": int(among_test.sum()), "of": len(queries), "distance_ratio": near},
-        suspects_N=suspects_N,
-    )
+    # Nearer than any train row is the surer sign, nearer than one in a hundred catches the rougher copies.
+    for near in np.quantile(usual, [0.0, TOLERATED], method="lower").tolist():
+        among_train, among_test = int((usual <= near).sum()), found <= near
+        ratio, sure = _excess(int(among_test.sum()), len(queries), among_train, len(own))
+        suspects_N = np.zeros(len(test), np.bool_)
+        suspects_N[looked_up[among_test]] = True
+        yield Sign(
+            name="near_copies",
+            ratio=ratio,
+            sentence=f"{among_test.sum():,} of {len(queries):,} test rows have a train row at less than {near:.2f} of "
+            f"the distance to the others around; of {len(own):,} train rows {among_train:,} have",
+            remedy="find what the near copies share (a source, a moment, an augmentation) and keep it on one side",
+            sure=sure,
+            numbers={"test_rows": int(among_test.sum()), "of": len(queries), "distance_ratio": near},
+            suspects_N=suspects_N,
+        )
 
 
 def _entities(train: NDArray[Any], test: NDArray[Any]) -> Sign:
@@ -184,11 +187,14 @@ def _telling_column(splits: Splits) -> Iterator[Sign]:
 
 
 def _excess(hits: int, rows: int, usual_hits: int, usual_rows: int) -> tuple[float, bool]:
-    """Share of rows that hit beyond what is usual, over what is tolerated; and whether chance is excluded."""
+    """Share of rows that hit beyond what is usual, over what is tolerated; and whether chance is excluded.
+
+    What chance explains counts as tolerated.
+    """
     usual = usual_hits / usual_rows
-    share = max(hits / rows - usual, 0.0) / (1 - usual) if usual < 1 else 0.0
+    ratio = max(hits / rows - usual, 0.0) / (1 - usual) / TOLERATED if usual < 1 else 0.0
     by_chance = upper_tail(hits, rows, usual_hits + 0.5, usual_rows - usual_hits + 0.5)
-    return share / TOLERATED, by_chance < CHANCE
+    return ratio if by_chance < LIKELY else min(ratio, 1.0), by_chance < CHANCE
 
 
 def _worth(splits: Splits, signs: list[Sign]) -> dict[str, Any]:

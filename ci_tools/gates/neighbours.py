@@ -5,6 +5,7 @@ Q = rows that are looked up, N = rows they are looked up among, D = dimensions, 
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def isolation(query_QD: F64, rows_ND: F64, own_Q: NDArray[np.int64] | None = Non
     """[Q] distance to the nearest row over the median of the distances to the nearest row in each of 8 parts; 0 to 1.
 
     Part k are the rows k·N/8 to (k + 1)·N/8, so give the rows in random order. Where the density hardly varies within
-    such distances the value does not depend on it; a copy is near 0. Neither do copies of which there are up to 3.
+    such distances the value does not depend on it; of a copy it is near 0, also where up to three are among the rows.
 
     Args:
         query_QD: points.
@@ -72,10 +73,9 @@ def isolation(query_QD: F64, rows_ND: F64, own_Q: NDArray[np.int64] | None = Non
 
 def nearest_squares(query_QD: F64, rows_ND: F64, own_Q: NDArray[np.int64] | None = None) -> F64:
     """[Q, P] squared distance to the nearest row in each part; `own_Q` as for `isolation`."""
-    found_QP, least_QP = (np.zeros((len(query_QD), PARTS), kind) for kind in (np.int64, np.float64))
-    least_QP.fill(np.inf)
+    found_QP, least_QP = np.zeros((len(query_QD), PARTS), np.int64), np.full((len(query_QD), PARTS), np.inf)
     # Single precision finds neighbours twice as fast; their distance is then taken in double.
-    kind = np.float32 if query_QD.shape[1] > FEW else np.float64
+    kind: type[np.floating[Any]] = np.float32 if query_QD.shape[1] > FEW else np.float64
     # One product gives |r|² − 2 q·r, which orders the rows as |q − r|² does.
     query = np.column_stack([-2 * query_QD, np.ones(len(query_QD))]).astype(kind)
     for part, start, stop in _blocks(len(rows_ND)):
