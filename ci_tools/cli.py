@@ -73,8 +73,8 @@ def run(settings: Settings = None, force: Force = False, base: Base = "", as_jso
         from ci_tools.gates.suite import TESTS, judge
 
         verdicts = judge(base) if TESTS.is_dir() else None
-    if verdicts is None:
-        say(f"nothing was judged: no acceptance tests in {TESTS}")
+        if verdicts is None:
+            say(f"nothing was judged: no acceptance tests in {TESTS}")
     if as_json:
         gates = verdicts.to_json() if verdicts else None
         _print_json({"pipeline": walk.to_json()} | summary.to_json() | {"gates": gates})
