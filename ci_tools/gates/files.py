@@ -130,8 +130,7 @@ def read(path: Path) -> Verdicts:
     except FileNotFoundError:
         raise DataError("no such file", where=path, fix=fix) from None
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise DataError(f"is not a list of verdicts ({what})", where=path, fix=fix) from None
+        raise DataError(f"is not a list of verdicts ({_first(error)})", where=path, fix=fix) from None
 
 
 def junit(verdicts: Verdicts) -> str:
@@ -153,6 +152,14 @@ def junit(verdicts: Verdicts) -> str:
         suite.set(attribute, str(len(suite.findall(f"testcase/{kind}"))))
     ElementTree.indent(suites)
     return ElementTree.tostring(suites, encoding="unicode", xml_declaration=False) + "\n"
+
+
+def _first(error: Exception) -> str:
+    """The first rule that was broken, with its key."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    broken = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, broken['loc']))}: {broken['msg'].lower()}"
 
 
 def _xml(text: str) -> str:
