@@ -3,7 +3,8 @@
 import pytest
 
 from ci_tools.gates.data import drift, missing_values, ranges, schema_changed
-from ci_tools.gates.leakage import data_leakage, splits_of
+from ci_tools.gates.leakage import data_leakage
+from ci_tools.gates.splits import splits_of
 
 
 @pytest.mark.parametrize("gate", [schema_changed, missing_values, ranges, drift])
