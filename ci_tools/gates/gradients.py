@@ -1,0 +1,254 @@
+"""Whether gradients reach every layer, and carry more signal than noise.
+
+S = optimizer steps, L = layers in registration order, which is taken for depth, M = of them weight matrices (or
+biases), G = groups of layers, P = probes, W = windows.
+"""
+
+import numpy as np
+
+from ci_tools.gates import series
+from ci_tools.gates.rise import rise
+from ci_tools.gates.training import F64, Training
+from ci_tools.gates.verdict import Reading, gate, unmeasured
+
+DECADES = 2.0
+"""Fall of the gradient from the output to the input that is too much."""
+STALLED = 0.5
+"""Share of the null loss that a stalled run leaves unexplained."""
+WINDOWS = 10
+LOWEST_COSINE = 1e-3
+"""Cosines below it are taken for it, so that the noise scale stays finite."""
+
+
+@gate(
+    limit=1.0,
+    unit="times the limits of all conditions",
+    remedy="add skip connections or normalisation, or change initialisation and activation, so that gradients keep size",
+    floor=1.0,
+    calibrated=True,
+)
+def vanishing_gradients(training: Training) -> Reading:
+    """Gradients die out towards the input while the loss stalls.
+
+    In each tenth of the run: the decades from the largest RMS gradient in the last third of the weight matrices to the
+    median in the first half, over 2; and the share of the null loss not yet explained, over 0.5. The statistic is the
+    least of both over three tenths on end, the worst such three. Biases are looked at in the same way, and the larger
+    counts: their gradient is the backpropagated signal itself, free of the size of the activations.
+
+    Tenths behind a divergence are left out. A slope along depth was tried and left: a few saturated layers behind many sound ones make a step, not a slope.
+    """
+    groups = [
+        [
+            i
+            for i, shape in enumerate(training.shapes)
+            if (len(shape) > 1) is wanted and _learns(training.grad_rms_SL[:, i])
+        ]
+        for wanted in (True, False)
+    ]
+    if len(groups[0]) < 3:
+        return unmeasured(f"only {len(groups[0])} weight matrices have a gradient; depth shows from 3 on")
+    unexplained_W = 1 - _explained(training)
+    fall_GW = np.array([_fall(training, group) for group in groups if len(group) >= 3])
+    score_W = np.minimum(fall_GW.max(axis=0) / DECADES, unexplained_W / STALLED)
+    edges = training.step_S[np.linspace(0, len(training.step_S) - 1, WINDOWS + 1).astype(int)]
+    score_W = np.where(edges[1:] <= rise(training).diverged_at, score_W, np.nan)
+    lasting_W = np.minimum(np.minimum(score_W[2:], score_W[1:-1]), score_W[:-2])
+    if not np.isfinite(lasting_W).any():
+        return unmeasured("the run has too few finite gradients or losses")
+    at = int(np.nanargmax(lasting_W))
+    fall, unexplained = float(fall_GW.max(axis=0)[at : at + 3].min()), float(unexplained_W[at : at + 3].min())
+    return Reading(
+        statistic=max(float(lasting_W[at]), 0.0),
+        diagnosis=(
+            f"From step {edges[at]} to {edges[at + 3]} gradients shrank by {max(fall, 0):.1f} decades from the last to the "
+            f"first of {len(groups[0])} weight matrices ({training.layers[groups[0][0]]}) while "
+            f"{100 * min(unexplained, 1):.0f} % of the null loss were still unexplained."
+        ),
+        evidence={
+            "fall, decades": fall,
+            "unexplained share": unexplained,
+            "from step": int(edges[at]),
+            "to step": int(edges[at + 3]),
+            "log10 RMS gradient": {
+                training.layers[i]: series.median(series.log10(training.grad_rms_SL[:, i])) for i in groups[0]
+            },
+        },
+    )
+
+
+def _learns(rms_S: F64) -> bool:
+    """Whether a layer takes part: a frozen one has no gradient at all."""
+    return bool((rms_S > 0).mean() > 0.5) if len(rms_S) else False
+
+
+def _explained(training: Training) -> F64:
+    """Share of the null loss that is explained in each tenth of the run, [W]."""
+    null = series.null_loss(training)
+    return np.array([(null - series.median(part)) / abs(null) if null else np.nan for part in _parts(training.loss_S)])
+
+
+def _fall(training: Training, group: list[int]) -> F64:
+    """Decades lost from the last third of the layers to the first half, in each tenth of the run, [W]."""
+    rms_WM = np.array(
+        [[series.median(c) for c in part.T] for part in _parts(series.log10(training.grad_rms_SL[:, group]))]
+    )
+    top_WM, bottom_WM = rms_WM[:, -max(len(group) // 3, 1) :], rms_WM[:, : (len(group) + 1) // 2]
+    return np.array([top.max() - np.median(bottom) for top, bottom in zip(top_WM, bottom_WM, strict=True)])
+
+
+def _parts(x_S: F64) -> list[F64]:
+    return np.array_split(x_S, WINDOWS)
+
+
+@gate(
+    limit=20.0,
+    unit="noise scale over batch size",
+    remedy="use a larger batch or accumulate gradients; look for wrong labels or a shuffled target",
+    calibrated=True,
+)
+def gradient_noise(training: Training) -> Reading:
+    """A step's gradient is almost all sampling noise while most is still to be learned.
+
+    The two halves of a probe's batch have gradients of cosine c = |G|² / (|G|² + 2 tr(Σ)/B), so B_simple / B =
+    (1/c − 1)/2 (McCandlish et al. 2018, eq. 2.9, with c from the estimates of |G|² and tr(Σ)). c is averaged over the
+    probes at which the loss is still above half-way from the null loss to its last value, because noise outgrows
+    the signal in every run that converges. The statistic is the ratio at the upper end of the mean's 95 % t interval.
+    """
+    early_P = _early_probes(training)
+    square_P, variance_P = training.gradient_square_P[early_P], training.gradient_variance_P[early_P]
+    total_P = square_P + 2 * variance_P / max(training.batch_size, 1)
+    good_P = np.isfinite(total_P) & (total_P > 0)
+    if good_P.sum() < 3:
+        return unmeasured(f"only {int(good_P.sum())} early probes split their batch; 3 are needed")
+    cosine_P = np.clip(square_P[good_P] / total_P[good_P], -1, 1)
+    mean, error = float(cosine_P.mean()), _t_error(cosine_P)
+    low, high = _noise_ratio(mean + error), _noise_ratio(mean - error)
+    return Reading(
+        statistic=low,
+        interval=(low, high),
+        diagnosis=(
+            f"The gradients of two half batches have a mean cosine of {mean:.2f} ± {error:.2f} over {good_P.sum()} early "
+            f"probes: the noise scale is at least {low:.2g} times the batch of {training.batch_size}."
+        ),
+        evidence={
+            "cosine of half batches": mean,
+            "half width of its interval": error,
+            "noise scale over batch size": _noise_ratio(mean),
+            "probes": training.probe_step_P[early_P][good_P].tolist(),
+        },
+    )
+
+
+def _early_probes(training: Training) -> F64:
+    """Probes at which the smoothed loss is above half-way from the null loss to its end, but at least three."""
+    step_P = training.probe_step_P
+    if not len(training.loss_S) or not len(step_P):
+        return np.zeros(len(step_P), dtype=bool)
+    smooth_S = series.rolling_median(training.loss_S, series.window(len(training.loss_S)))
+    loss_P = smooth_S[np.clip(np.searchsorted(training.step_S, step_P), 0, len(smooth_S) - 1)]
+    early_P = loss_P > (series.null_loss(training) + series.last_loss(training)) / 2
+    early_P[:3] = True
+    return early_P
+
+
+def _t_error(x: F64) -> float:
+    """Half width of the 95 % t interval of a mean."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / np.sqrt(len(x)))
+
+
+def _noise_ratio(cosine: float) -> float:
+    return (1 / min(max(cosine, LOWEST_COSINE), 1.0) - 1) / 2
+
+
+@gate(
+    limit=10.0,
+    unit="times the past median gradient norm",
+    remedy="clip the gradient norm; look at the batches of these steps",
+    calibrated=True,
+)
+def gradient_spikes(training: Training) -> Reading:
+    """Steps whose gradient is far larger than those before. The statistic is the third largest ratio: two do no harm."""
+    norm_S, width = series.log10(training.grad_norm_S), series.window(len(training.grad_norm_S))
+    past_S = series.rolling_median(norm_S, width)[:-1]
+    over_S = norm_S[1:] - past_S
+    over_S[: min(width, len(over_S))] = np.nan
+    row = np.flatnonzero(np.isfinite(over_S))
+    if len(row) < 3:
+        return unmeasured("the run is too short, or its gradients are not finite")
+    worst = row[np.argsort(over_S[row])[::-1][:3]]
+    ratio = float(10 ** over_S[worst[-1]])
+    at = int(worst[0]) + 1
+    layer = _loudest_layer(training, at, width)
+    return Reading(
+        statistic=ratio,
+        diagnosis=(
+            f"The largest gradient, at step {training.step_S[at]}, is {10 ** over_S[worst[0]]:.3g} times the median of the "
+            f"{width} steps before, most of it in {layer}; the third largest is {ratio:.3g} times."
+        ),
+        evidence={
+            "steps": training.step_S[worst + 1].tolist(),
+            "ratios": (10 ** over_S[worst]).tolist(),
+            "layer": layer,
+        },
+    )
+
+
+def _loudest_layer(training: Training, row: int, width: int) -> str:
+    """The layer whose gradient grew most over its own past."""
+    rms_SL = series.log10(training.grad_rms_SL)
+    past_L = np.array([series.median(column) for column in rms_SL[max(row - width, 0) : row].T])
+    grown_L = rms_SL[row] - past_L
+    return training.layers[int(np.nanargmax(grown_L))] if np.isfinite(grown_L).any() else "no single layer"
+
+
+@gate(
+    limit=0.5,
+    unit="share of a layer's units",
+    remedy="lower the learning rate or the weight decay, use a leaky activation, or initialise biases at zero",
+    calibrated=True,
+)
+def dead_units(training: Training) -> Reading:
+    """Units that no example activates: the gradient of their bias is exactly zero.
+
+    Per tensor with one axis, the median over the second half of the probes; the statistic is the largest. Matrices are
+    left out because rows of an embedding that a batch does not look up have no gradient either.
+    """
+    vectors = [i for i, shape in enumerate(training.shapes) if len(shape) == 1]
+    late_PL = training.dead_share_PL[len(training.dead_share_PL) // 2 :]
+    share = {i: series.median(late_PL[:, i]) for i in vectors if training.grad_rms_SL[:1, i].any()}
+    share = {i: value for i, value in share.items() if np.isfinite(value)}
+    if not share:
+        return unmeasured("no bias was probed")
+    worst = max(share, key=lambda i: share[i])
+    return Reading(
+        statistic=share[worst],
+        diagnosis=f"{100 * share[worst]:.0f} % of the units of {training.layers[worst]} got no gradient late in the run.",
+        evidence={"layer": training.layers[worst], "units": training.shapes[worst][0], "probes": len(late_PL)},
+    )
+
+
+@gate(
+    limit=2.5,
+    unit="decades from one part in a thousand",
+    remedy="adapt the learning rate, per layer if only some are off",
+    calibrated=True,
+)
+def update_ratio(training: Training) -> Reading:
+    """How far a layer's relative change per step is from the healthy 10⁻³.
+
+    Per weight matrix, |log10 of the median over probes of |Δw|/|w| + 3|; the statistic is the largest. Steps without a
+    change are left out: frozen layers, skipped steps.
+    """
+    matrices = training.matrices()
+    ratio = {i: series.median(series.log10(training.update_ratio_PL[:, i])) for i in matrices}
+    off = {i: abs(value + 3) for i, value in ratio.items() if np.isfinite(value)}
+    if not off:
+        return unmeasured("no weight matrix was probed")
+    worst = max(off, key=lambda i: off[i])
+    return Reading(
+        statistic=off[worst],
+        diagnosis=f"{training.layers[worst]} changes by {10 ** ratio[worst]:.1e} of itself per step (median over probes).",
+        evidence={"layer": training.layers[worst], "median update over weight": 10 ** ratio[worst]},
+    )

@@ -1,0 +1,116 @@
+"""Whether training examples contradict their labels.
+
+N = training examples, V = validation examples kept, E = evaluations.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ci_tools.gates import series
+from ci_tools.gates.training import F64, Training
+from ci_tools.gates.verdict import Reading, gate, unmeasured
+
+FEWEST = 50
+"""Examples below which a share tells nothing."""
+TAIL = 3.0
+"""Robust standard deviations below its class at which an example stands apart."""
+REGRESSION_TAIL = 0.95
+"""Quantile of the validation errors above which a training error is large."""
+Z = 1.96
+"""Of a 95 % interval."""
+
+
+@gate(
+    limit=0.06,
+    unit="share of training examples",
+    remedy="look at the training examples with the lowest margins (margins.parquet): correct their labels or leave them out",
+    floor=0.03,
+    calibrated=True,
+)
+def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) -> Reading:
+    """More training examples than natural are learned against their label.
+
+    The margin of an example, averaged over the run, is the area under its margin (Pleiss et al. 2020); below 0 the model
+    sides with another label. Hard examples do this too. The statistic is the larger of two shares that they do not move:
+
+    - against validation: the share of margins below 0, but at most the share of examples that, at the null loss each,
+      would explain by how much the training loss ended above the validation loss (lower end of its 95 % interval).
+      For a regression (all margins ≤ 0) the first share is that of training errors above the validation errors' 95 %
+      quantile, less 5 %, after aligning the lower quartiles.
+    - apart from their class, which needs `label_N` and also sees noise that validation shares: the share of margins
+      more than 3 robust standard deviations (of the upper half) under the median of their class, and as far below 0 as
+      half that median is above. Classes with a negative median are not learned and left out.
+
+    Args:
+        training: the run.
+        label_N: class of each training example, in the order of `margin_N`.
+    """
+    margin_N = training.margin_N
+    usable_N = margin_N[np.isfinite(margin_N)]
+    if len(usable_N) < FEWEST:
+        return unmeasured(f"the run kept margins of fewer than {FEWEST} training examples")
+    gap, apart = _against_validation(training, usable_N), _apart(margin_N, label_N)
+    if gap is None and apart is None:
+        return unmeasured("neither validation losses nor labels are there to compare the margins with")
+    shares = {"against validation": gap or 0.0, "apart from their class": apart or 0.0}
+    how = max(shares, key=lambda name: shares[name])
+    share = max(shares[how], 0.0)
+    power = Z * np.sqrt(max(share, 1 / len(usable_N)) / len(usable_N))
+    lowest = np.argsort(np.where(np.isfinite(margin_N), margin_N, np.inf))[:10]
+    return Reading(
+        statistic=share,
+        diagnosis=(
+            f"{100 * share:.1f} % of {len(usable_N)} training examples are learned against their label ({how}); "
+            f"a share of under {100 * power:.1f} % would not be seen."
+            if share > power
+            else f"No wrong labels found at this power: a share of under {100 * power:.1f} % would not be seen."
+        ),
+        evidence=shares
+        | {
+            "negative margins": float((usable_N < 0).mean()),
+            "smallest share that shows": power,
+            "examples with the lowest margins": lowest.tolist(),
+        },
+    )
+
+
+def _against_validation(training: Training, margin_N: F64) -> float | None:
+    loss_EV = training.example_loss_EV
+    loss_EV = loss_EV[np.isfinite(loss_EV).all(axis=1)] if loss_EV.size else loss_EV
+    if loss_EV.size == 0 or loss_EV.shape[1] < FEWEST or not len(training.loss_S):
+        return None
+    if (margin_N <= 0).all():
+        contradicting = _large_errors(-margin_N, np.sqrt(np.maximum(loss_EV, 0)).mean(axis=0))
+    else:
+        contradicting = float((margin_N < 0).mean())
+    return min(contradicting, _unexplained_gap(training, loss_EV[-1]))
+
+
+def _unexplained_gap(training: Training, loss_V: F64) -> float:
+    """Lower end of (training loss − validation loss) / (null loss − validation loss) at the end of the run."""
+    last = training.loss_S[-2 * series.window(len(training.loss_S)) :]
+    last, null = last[np.isfinite(last)], series.null_loss(training)
+    if len(last) < 2 or not np.isfinite(null):
+        return 0.0
+    error = np.sqrt(last.var(ddof=1) / len(last) + loss_V.var(ddof=1) / len(loss_V))
+    return float((last.mean() - loss_V.mean() - Z * error) / max(null - loss_V.mean(), abs(null) / 4, 1e-12))
+
+
+def _large_errors(error_N: F64, error_V: F64) -> float:
+    """Share of training errors above the validation errors' upper quantile, once their lower quartiles agree."""
+    quarter_N, quarter_V = np.quantile(error_N, 0.25), np.quantile(error_V, 0.25)
+    usual = np.quantile(error_V, REGRESSION_TAIL) * (quarter_N / quarter_V if quarter_V > 0 else 1.0)
+    return float((error_N > usual).mean()) - (1 - REGRESSION_TAIL)
+
+
+def _apart(margin_N: F64, label_N: NDArray[np.int64] | None) -> float | None:
+    if label_N is None or len(label_N) != len(margin_N):
+        return None
+    apart = 0
+    for label in np.unique(label_N):
+        margin = margin_N[(label_N == label) & np.isfinite(margin_N)]
+        middle = series.median(margin)
+        if len(margin) >= FEWEST and middle > 0:
+            upper = series.MAD_TO_SIGMA * series.median(margin[margin >= middle] - middle)
+            apart += int((margin < min(-middle / 2, middle - TAIL * upper)).sum())
+    return apart / len(margin_N)

@@ -1,0 +1,100 @@
+"""Whether steps take as long as they should.
+
+S = optimizer steps, W = windows of ordinary steps.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ci_tools.gates import series
+from ci_tools.gates.training import F64, Training
+from ci_tools.gates.verdict import Reading, gate, unmeasured
+
+FEWEST_STEPS = 24
+PERIODS = range(2, 9)
+"""Distances, in steps, at which a slow worker may come round again."""
+FEWEST_PER_PHASE = 5
+
+
+@gate(
+    limit=1.5,
+    unit="times the usual step time",
+    remedy="look at what else runs on the machine, at its clock and temperature, and with several processes at each rank",
+    calibrated=True,
+)
+def stragglers(training: Training) -> Reading:
+    """Steps that are slow for long, or again and again at the same distance.
+
+    Steps next to a checkpoint, an evaluation, a probe, a shadow step or the start of an epoch are left out. Of the
+    rest, medians over windows are divided by their lower quartile; the k-th largest ratio counts, k being a tenth of
+    the windows and at least three, so that a burst does not. Against every j-th step being slow (2 ≤ j ≤ 8), the median
+    of each phase modulo j is divided by the median of all. The statistic is the larger of the two.
+    """
+    row = np.flatnonzero(ordinary(training))
+    if len(row) < FEWEST_STEPS:
+        return unmeasured(f"only {len(row)} ordinary steps were timed; {FEWEST_STEPS} tell something", steps=len(row))
+    step_ms, data_ms, step = training.step_ms_S[row], training.data_ms_S[row], training.step_S[row]
+    width = max(len(row) // 20, 3)
+    starts = range(0, len(row) - width + 1, width)
+    window_W = np.array([series.median(step_ms[i : i + width]) for i in starts])
+    usual = max(float(np.quantile(window_W, 0.25)), 1e-9)
+    rank = min(max(3, len(window_W) // 10), len(window_W))
+    slow = np.argsort(window_W)[::-1][:rank]
+    lasting = float(window_W[slow[-1]]) / usual
+    period, phase, periodic = _worst_phase(step, step_ms)
+    if lasting >= periodic:
+        first = int(step[slow.min() * width])
+        rows = np.concatenate([np.arange(i * width, (i + 1) * width) for i in slow])
+        sentence = (
+            f"Windows of {width} steps, the first at step {first}, took {lasting:.2f} times the usual {usual:.3g} ms."
+        )
+    else:
+        rows = np.flatnonzero(step % period == phase)
+        sentence = f"Every {period}th step (step modulo {period} = {phase}) took {periodic:.2f} times the median step."
+    blame = _data_share(step_ms, data_ms, rows)
+    return Reading(
+        statistic=max(lasting, periodic),
+        diagnosis=sentence + (f" {100 * blame:.0f} % of the excess is waiting for data." if blame > 0.5 else ""),
+        remedy="speed up the loader: more workers, prefetching, or a local copy of the data" if blame > 0.5 else "",
+        evidence={
+            "usual step, ms": usual,
+            "steps looked at": len(row),
+            "lasting ratio": lasting,
+            "periodic ratio": periodic,
+            "period": period,
+            "share of the excess spent on data": blame,
+        },
+    )
+
+
+def ordinary(training: Training) -> NDArray[np.bool_]:
+    """Steps that nothing but training has a part in, [S]."""
+    step_S = training.step_S
+    # What follows a step (an evaluation, a checkpoint, a shadow step) is counted in the time of the next.
+    after = [series_.step_E for series_ in training.evals.values()] + [training.shadow_step_H, training.example_step_E]
+    special = np.concatenate([*after, training.probe_step_P, training.probe_step_P + 1, step_S[:1]])
+    busy_S = np.isin(step_S, special)
+    if training.checkpoint_every > 0:
+        busy_S |= step_S % training.checkpoint_every == 0
+    if training.steps_per_epoch > 1:
+        busy_S |= step_S % training.steps_per_epoch == 0
+    good_S: NDArray[np.bool_] = ~busy_S & np.isfinite(training.step_ms_S) & (training.step_ms_S > 0)
+    return good_S
+
+
+def _worst_phase(step: F64, step_ms: F64) -> tuple[int, int, float]:
+    """Period, phase and ratio of the slowest phase; a ratio of 1 where none has enough steps."""
+    middle, worst = max(series.median(step_ms), 1e-9), (2, 0, 1.0)
+    for period in PERIODS:
+        for phase in range(period):
+            chosen = step_ms[step % period == phase]
+            if len(chosen) >= FEWEST_PER_PHASE and (ratio := series.median(chosen) / middle) > worst[2]:
+                worst = (period, phase, ratio)
+    return worst
+
+
+def _data_share(step_ms: F64, data_ms: F64, rows: F64) -> float:
+    """Share of the slow steps' excess over the median that they waited for data, in [0, 1]."""
+    excess = series.median(step_ms[rows]) - series.median(step_ms)
+    waiting = series.median(data_ms[rows]) - series.median(data_ms)
+    return min(max(waiting / excess, 0.0), 1.0) if excess > 0 and np.isfinite(waiting) else 0.0
