@@ -99,14 +99,7 @@ def histograms(run: Run, split: str) -> dict[str, Histogram]:
     profile = run.profile
     try:
         return {
-            name: Histogram(
-                numeric=kind == "numeric",
-                bins=tuple(column["edges"] if kind == "numeric" else column["categories"]),
-                counts_B=np.array(
-                    [*column[split]["counts"], *([] if kind == "numeric" else [column[split]["other"]])], np.int64
-                ),
-                missing=int(column[split]["missing"]),
-            )
+            name: _histogram(column, column[split], kind == "numeric")
             for kind in ("numeric", "categorical")
             for name, column in profile[kind].items()
         }
@@ -124,8 +117,8 @@ def described(run: Run) -> dict[str, dict[str, str]]:
     try:
         label, time = schema["label"], schema.get("time")
         return (
-            {"label": {"name": label["name"], "classes": f"{label['positive']} and {label['negative']}"}}
-            | ({"time": {"name": time["name"], "unit": str(time["unit"])}} if time else {})
+            {"the label": {"name": label["name"], "classes": f"{label['positive']} and {label['negative']}"}}
+            | ({"the time": {"name": time["name"], "unit": str(time["unit"])}} if time else {})
             | {c["name"]: {"type": "numeric", "unit": str(c.get("unit", "none"))} for c in schema["numeric"]}
             | {c["name"]: {"type": "categorical"} for c in schema["categorical"]}
         )
@@ -146,6 +139,15 @@ def categories(run: Run) -> dict[str, list[str]]:
         raise _malformed(run, "schema.json", error) from None
 
 
+def _histogram(column: Mapping[str, Any], split: Mapping[str, Any], numeric: bool) -> Histogram:
+    bins = tuple(column["edges"] if numeric else column["categories"])
+    counts_B = np.array(split["counts"] if numeric else [*split["counts"], split["other"]], np.int64)
+    missing = int(split["missing"])
+    if len(counts_B) != len(bins) + 1 or counts_B.min() < 0 or missing < 0:
+        raise ValueError("counts do not fit the bins")
+    return Histogram(numeric=numeric, bins=bins, counts_B=counts_B, missing=missing)
+
+
 def _places(run: Run) -> dict[str, int]:
     schema = run.schema
     try:
@@ -154,9 +156,9 @@ def _places(run: Run) -> dict[str, int]:
         raise _malformed(run, "schema.json", error) from None
 
 
-def _column(run: Run, arrays: Mapping[str, NDArray[Any]], place: int, kind: str = "numeric") -> NDArray[Any]:
+def _column(run: Run, arrays: Mapping[str, NDArray[Any]], place: int) -> NDArray[Any]:
     try:
-        column: NDArray[Any] = arrays[kind][:, place]
+        column: NDArray[Any] = arrays["numeric"][:, place]
     except _MALFORMED as error:
         raise _malformed(run, "", error) from None
     return column
@@ -169,10 +171,13 @@ def _rebinned(run: Run, arrays: Mapping[str, NDArray[Any]], name: str, old: Hist
         places = np.searchsorted(np.array(old.bins), values[~np.isnan(values)], side="left")
         counts_B = np.bincount(places, minlength=len(old.bins) + 1)
     else:
-        known = categories(run)
-        codes = _column(run, arrays, list(known).index(name), "categorical")
-        rows = np.bincount(codes, minlength=len(known[name]) + 1)
-        counts = [rows[1 + known[name].index(c)] if c in known[name] else 0 for c in map(str, old.bins)]
+        vocabularies = categories(run)
+        code = {category: k for k, category in enumerate(vocabularies[name], 1)}
+        try:
+            codes = arrays["categorical"][:, list(vocabularies).index(name)]
+        except _MALFORMED as error:
+            raise _malformed(run, "", error) from None
+        counts = [int((codes == code.get(str(category), -1)).sum()) for category in old.bins]
         counts_B = np.array([*counts, new.known - sum(counts)])
     return Histogram(numeric=old.numeric, bins=old.bins, counts_B=counts_B, missing=new.missing)
 

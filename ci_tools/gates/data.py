@@ -141,7 +141,10 @@ def stability_index(old_B: NDArray[np.int64], new_B: NDArray[np.int64]) -> tuple
     q, p = ((counts[some] + 0.5) / (counts.sum() + 0.5 * bins) for counts in (old_B, new_B))
     log_ratio, noise = np.log(p / q), 1 / n + 1 / m
     slope_p, slope_q = log_ratio + 1 - q / p, 1 - p / q - log_ratio
-    variance = _variance(p, slope_p) / m + _variance(q, slope_q) / n + 2 * (bins - 1) * noise**2
+    without_drift = 2 * (bins - 1) * noise**2
+    # The slopes are noisy themselves, which alone makes the delta method see twice the variance without drift.
+    drifted = _variance(p, slope_p) / m + _variance(q, slope_q) / n - 2 * without_drift
+    variance = without_drift + max(drifted, 0.0)
     return float(((p - q) * log_ratio).sum()) - (bins - 1) * noise, math.sqrt(variance)
 
 

@@ -86,12 +86,12 @@ def auc(ranks_N: F64, positive_N: NDArray[np.bool_]) -> float:
     return (float(ranks_N[positive_N].sum()) - ones * (ones + 1) / 2) / (ones * (len(ranks_N) - ones))
 
 
-def skill(score_N: NDArray[np.generic], label_N: NDArray[np.generic]) -> float:
-    """AUC of a score of two classes, else Spearman's correlation; NaN where only one class is left."""
+def skill(score_N: NDArray[np.generic], label_N: NDArray[np.generic]) -> float | None:
+    """AUC of a score of two classes, else Spearman's correlation; None where only one class is left."""
     score, label = ranks(score_N.astype(np.float64)), label_N.astype(np.float64)
     values = np.unique(label)
     if len(values) == 1:
-        return float("nan")
+        return None
     return auc(score, label == values[1]) if len(values) == 2 else correlation(score, ranks(label))
 
 
