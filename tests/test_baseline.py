@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
@@ -11,6 +12,7 @@ from ci_tools.gates import Baseline
 from ci_tools.gates.policy import AgainstMain, Policy
 from ci_tools.gates.run import open_run
 from ci_tools.pipeline import reproduce
+from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 
 
 @pytest.fixture
@@ -47,6 +49,20 @@ def branched(repository, commit, made):
     (repository / "ran.log").unlink()
     shutil.copytree(repository, made)
     return repository
+
+
+def trained_here(**fingerprint):
+    """Records of two seeds as the branch at hand would leave them, for tests in which only their stack matters."""
+    for seed in (1, 2):
+        meta = RunMeta(
+            schema_version=SCHEMA_VERSION, id="t", status="finished", command=[], workdir=".", seed=seed, params={},
+            params_digest="", git_commit="", git_dirty=False, code={}, code_digest="", data={}, fingerprint=fingerprint,
+            probe_every=1, checkpoint_every=1, started="",
+        )  # fmt: skip
+        folder = Path(f"runs/seed-{seed}")
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(meta.text())
+    return open_run([1, 2])
 
 
 def steps(run):
@@ -114,12 +130,13 @@ def test_records_of_another_stack_are_made_again_here(repository, commit, monkey
     commit("made elsewhere")
     change(["train.steps=20"])
     commit("20 steps", branch="change")
+    shutil.rmtree("runs")
+    run = trained_here(cpu="new", threads="20")
     monkeypatch.setenv("CPU", "new")
-    reproduce()
     monkeypatch.setattr("ci_tools.repro.fingerprint.capture", lambda threads: {"cpu": "new", "threads": str(threads)})
-    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    prepared = baseline.prepare("main", Policy(), run)
     assert [record.meta.fingerprint["cpu"] for record in prepared.run.records] == ["new", "new"]
-    again = baseline.prepare("main", Policy(), open_run([1, 2]))
+    again = baseline.prepare("main", Policy(), run)
     assert ran(again.run) == ["double", "train 1 starts", "train 2 starts"], "once"
 
 
@@ -128,13 +145,13 @@ def test_interrupted_baseline_resumes(repository, commit):
     commit("told to stop")
     change(["train.exit=0"])
     commit("goes on", branch="change")
-    reproduce()
+    run = trained_here()
     for _ in range(2):
         with pytest.raises(SwitchbackError, match=r"\.switchback/base/.*train@1: .*told to stop") as caught:
-            baseline.prepare("main", Policy(), open_run([1, 2]))
+            baseline.prepare("main", Policy(), run)
         assert caught.value.exit_code == 75
     (copy,) = (repository / ".switchback/base").iterdir()
-    first, second = (copy / "ran.log").read_text().splitlines()
+    first, second = (copy / "ran.log").read_text().splitlines()[-2:]
     assert first == "train 1 starts"
     assert second.startswith("train 1 resumes 10 steps")
 
@@ -144,8 +161,8 @@ def test_baseline_that_fails_is_absent_and_says_why(repository, commit):
     commit("broken")
     change(["train.exit=0"])
     commit("works", branch="change")
-    reproduce()
-    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    run = trained_here()
+    prepared = baseline.prepare("main", Policy(), run)
     assert prepared.run is None
     assert "cannot be run here" in prepared.why_not
     assert "train@1: the stage failed with exit code 1" in prepared.why_not
@@ -156,16 +173,20 @@ def test_revision_without_a_pipeline_is_no_baseline(repository, commit, git, gon
     git("rm", "-r", "--quiet", "--cached", gone)
     git("commit", "--quiet", "-m", "no pipeline yet")
     commit("a pipeline", branch="change")
-    reproduce()
-    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    prepared = baseline.prepare("main", Policy(), trained_here())
     assert prepared.run is None
     assert f"has no {gone}" in prepared.why_not or (gone == ".dvc" and "has no DVC set up" in prepared.why_not)
 
 
-def test_head_against_itself_works_and_says_so(branched, capfd):
-    prepared = baseline.prepare("HEAD", Policy(), open_run([1, 2]))
+def test_comparison_with_itself_is_said_to_be_one(branched, capfd, monkeypatch):
+    copied = lambda folder, *_, **__: shutil.copytree("runs", folder / "runs", dirs_exist_ok=True)  # noqa: E731
+    monkeypatch.setattr(scratch, "run_pipeline", copied)
+    prepared = baseline.prepare("change", Policy(), open_run([1, 2]))
     assert steps(prepared.run) == [20, 20]
     assert "comparing with itself" in capfd.readouterr().err
+    (branched / "input.txt").write_text("two\n")
+    baseline.prepare("change", Policy(), open_run([1, 2]))
+    assert "comparing with itself" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("ref", ["nonsense", "--help", "main:params.yaml"])
@@ -193,8 +214,8 @@ def test_both_arms_get_more_seeds_from_the_files_as_they_are(branched):
     run = open_run([1, 2])
     (branched / "dvc.yaml").write_text((branched / "dvc.yaml").read_text() + "# not committed\n")
     dirty, lock = status(), (branched / "dvc.lock").read_text()
-    prepared = baseline.prepare("main", Policy(), run)
-    ours, theirs = baseline.extend(run, prepared, baseline.paired_seeds(run, 3))
+    base = Baseline(open_run([1, 2], scratch.checkout("base", baseline.merge_base("main"))))
+    ours, theirs = baseline.extend(run, base, baseline.paired_seeds(run, 3))
     assert (ours.seeds, steps(ours)) == ((1, 2, 3), [20, 20, 20])
     assert (theirs.run.seeds, steps(theirs.run)) == ((1, 2, 3), [10, 10, 10])
     assert ran(ours) == ran(theirs.run) == ["train 3 starts"]
