@@ -139,6 +139,25 @@ def replay(
 
 
 @app.command()
+def calibrate(
+    records: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RECORD]...", help="Clean runs to measure instead of training some.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=5, help="Clean runs to train, with seeds of their own.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Measure clean runs of the current params, and write what the gates' statistics are on them.
+
+    calibration.json holds the figures: commit it, and limits follow from it.
+    """
+    with _machine_output(as_json):
+        from ci_tools.calibrate import calibrate
+
+        result = calibrate(runs, records or [])
+    _verdict(result, True, as_json)
+
+
+@app.command()
 def gate(
     base: Base = "",
     select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as in pytest.")] = "",
