@@ -51,7 +51,8 @@ class Rows:
 
     def hashes(self) -> NDArray[np.uint64]:
         """One number per row, equal where all features are equal in single precision."""
-        values = self.numeric_NF.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
+        with np.errstate(over="ignore"):
+            values = self.numeric_NF.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
         values[np.isnan(values)] = np.nan
         total = np.zeros(len(values), np.uint64)
         for place, column in enumerate([*values.view(np.uint32).T, *self.codes.astype(np.int64).view(np.uint64).T]):
