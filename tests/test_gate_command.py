@@ -119,6 +119,15 @@ def test_loosened_policy_shows(switchback, judging):
     assert json.loads(switchback("gate", "--json")[1])["policy_changes"] == ["metrics.roc_auc.floor 0.9 → 0.5"]
 
 
+def test_of_several_failures_the_probable_cause_is_named(switchback, judging):
+    gates = ["slow_convergence", "vanishing_gradients", "quality_floor"]
+    judging(made(PASSED, *(verdict(Outcome.FAILED, gate=gate) for gate in gates)))
+    assert "look first at vanishing_gradients: it may have caused the others\n" in switchback("gate")[1]
+    assert json.loads(switchback("gate", "--json")[1])["cause"] == "vanishing_gradients"
+    judging(made(PASSED, FAILED))
+    assert "look first" not in switchback("gate")[1]
+
+
 def test_options_reach_the_suite(switchback, judging):
     asked = judging(made(PASSED))
     switchback("gate", "--base", "main", "-k", "divergence")

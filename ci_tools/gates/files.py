@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.errors import DataError
+from ci_tools.gates.causes import cause
 from ci_tools.gates.show import details, headline, name_of
 from ci_tools.gates.verdict import Outcome, Verdict, worst
 from ci_tools.record.files import write_atomic
@@ -64,6 +65,11 @@ class Verdicts:
         return tuple(sorted(found, key=lambda verdict: -verdict.outcome.rank))
 
     @property
+    def cause(self) -> str:
+        """The failed gate that most probably brought about the other failures; empty without any."""
+        return cause(verdict.gate for verdict in self.verdicts if verdict.outcome is Outcome.FAILED)
+
+    @property
     def exit_code(self) -> int:
         """0 where nothing blocks; else 1 for a failure, 2 for an error, 3 for an inconclusive verdict."""
         return _EXIT_CODES[self.blocking[0].outcome] if self.blocking else 0
@@ -82,6 +88,7 @@ class Verdicts:
             "schema_version": SCHEMA_VERSION,
             "outcome": self.outcome,
             "blocking": [name_of(verdict) for verdict in self.blocking],
+            "cause": self.cause,
             "exit_code": self.exit_code,
         }
         found: dict[str, Any] = plain(derived | values)

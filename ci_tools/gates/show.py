@@ -96,7 +96,11 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     blocking = ", ".join(map(name_of, verdicts.blocking))
     lines = [f"gates.yaml differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
     lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
-    return [*lines, f"blocking: {blocking}"] if blocking else lines
+    if blocking:
+        lines.append(f"blocking: {blocking}")
+    if outcomes.count(Outcome.FAILED) > 1:
+        lines.append(f"look first at {verdicts.cause}: it may have caused the others")
+    return lines
 
 
 def _show_rich(verdicts: "Verdicts") -> None:

@@ -27,3 +27,7 @@ def test_every_gate_is_required_of_a_run(monkeypatch):
 def test_contract_is_short_enough_to_be_read():
     for path in CONTRACT.glob("test_*.py"):
         assert len(path.read_text().splitlines()) <= 60, path
+
+
+def test_contract_is_left_to_the_gate_command(request):
+    assert "tests/model" in request.config.getini("norecursedirs")
