@@ -111,7 +111,7 @@ def read(record: Record) -> Training:
     def lists(table: pa.Table, name: str) -> F64:
         return _lists(table, name).reshape(table.num_rows, layers).astype(np.float64)
 
-    losses, margins, shadows = record.example_losses, record.margins, record.shadows
+    losses, margins, shadows = record.losses, record.margins, record.shadows
     return Training(
         name=record.path.name,
         status=meta.status,

@@ -55,7 +55,7 @@ class Record:
         return self._log(schema.EVALS, schema.EVAL_SCHEMA)
 
     @cached_property
-    def example_losses(self) -> pa.Table:
+    def losses(self) -> pa.Table:
         """One row per evaluation that kept losses per example; none where the loop kept none."""
         return self._optional(schema.LOSSES, schema.LOSS_SCHEMA)
 

@@ -140,8 +140,7 @@ def _contents(record: Record, name: str) -> list[Any] | None:
     """Names, types and raw values of a table's columns, so that NaN equals NaN; None where it is not there."""
     if not (record.path / name).is_file():
         return None
-    tables = {schema.SHADOWS: "shadows", schema.LOSSES: "example_losses", schema.MARGINS: "margins"}
-    table: pa.Table = getattr(record, tables.get(name, "scores"))
+    table: pa.Table = getattr(record, name.partition(".")[0])  # a record's parts are named like their files
     return [(field, _raw(table.column(field.name))) for field in table.schema]
 
 

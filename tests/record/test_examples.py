@@ -65,7 +65,7 @@ def test_losses_of_at_most_4096_examples_are_kept_spread_over_the_split(tmp_path
             run.evaluated("big", {}, losses=np.arange(10_000.0))
             run.evaluated("small", {}, losses=[1.0, float("nan"), 3.0])
 
-    rows = open_record(toy.train(tmp_path / "run", on_step=evaluate)).example_losses.to_pylist()
+    rows = open_record(toy.train(tmp_path / "run", on_step=evaluate)).losses.to_pylist()
     big, small = (next(row for row in rows if row["split"] == name) for name in ("big", "small"))
     assert (len(big["loss"]), big["loss"][0], big["loss"][-1]) == (4096, 0.0, 9999.0)
     assert np.ptp(np.diff(big["loss"])) <= 1
