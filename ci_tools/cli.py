@@ -179,6 +179,29 @@ def gate(
     raise typer.Exit(verdicts.exit_code)
 
 
+@app.command()
+def diagnose(
+    record: Annotated[str, typer.Argument(metavar="RUN", help="A run record: path, REV:path, or a git revision.")],
+    step: Annotated[int | None, typer.Option(min=0, help="Where the trouble began; default: the record tells.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find out why a run diverged.
+
+    Rewinds to before the onset and runs on with one change at a time; the change that clears the symptom names the
+    cause. Exit 0: a cause is named, 3: none.
+    """
+    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+        from ci_tools.repro.counterfactual import diagnose
+
+        found = diagnose(_record(record, Path(folder)), say, step)
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        typer.echo(found.render())
+    if not found.cause:
+        raise typer.Exit(3)
+
+
 @app.command(hidden=True)
 def fingerprint(
     threads_key: Annotated[str, typer.Option(help="Key of params.yaml: CPU threads that training will use.")],

@@ -44,6 +44,7 @@ class GradientMonitor:
         """
         gradients = self.gradients()
         plain = [g.coalesce().values() if g.is_sparse else g for g in gradients]
+        plain = [g.float() if g.dtype == torch.float64 else g for g in plain]
         norms = torch._foreach_norm(plain, 2, dtype=torch.float32)
         # The multi-tensor infinity norm is fused on CUDA only; on the CPU abs and max are five times faster.
         if self._cuda:

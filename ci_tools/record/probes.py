@@ -38,12 +38,12 @@ class Probe:
         self.row["dead_share"] = torch.stack([_dead_share(g) for g in gradients]).tolist()
         self.row["cosine_previous"] = self._cosines(flat, self.previous)
         self._halves(flat, batch_size)
-        self._before = [p.detach().clone() for p in self.parameters]
+        self._before = [p.detach().to(torch.float32, copy=True) for p in self.parameters]
         return flat
 
     def updates(self) -> dict[str, Any]:
         """Finish after the optimizer step: RMS of the update over RMS of the weights, per layer."""
-        after = [p.detach() for p in self.parameters]
+        after = [p.detach().float() for p in self.parameters]
         moved = torch.stack(torch._foreach_norm(torch._foreach_sub(after, self._before), 2, dtype=torch.float32))
         weights = torch.stack(torch._foreach_norm(self._before, 2, dtype=torch.float32))
         self.row["update_ratio"] = (moved / (weights + _EPSILON)).tolist()

@@ -12,6 +12,7 @@ with Recorder("runs/seed-1", params=params, seed=1) as run:
 """
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,6 +34,7 @@ from ci_tools.errors import (
     TrainingFailed,
 )
 from ci_tools.record import files, provenance, ranks, schema, shadow
+from ci_tools.record.intervention import Intervention
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
@@ -40,7 +42,7 @@ from ci_tools.record.stop import StopSignals
 from ci_tools.record.tape import Limits, Onset, Tape
 from ci_tools.repro import checkpoint, determinism, fingerprint, manifest
 from ci_tools.repro.order import SeededBatches
-from ci_tools.repro.segment import Segment, current_segment
+from ci_tools.repro.segment import Change, Segment, current_segment
 
 B = TypeVar("B", bound=tuple[torch.Tensor, ...])
 
@@ -114,7 +116,9 @@ class Recorder:
             rule = f"must be one of {', '.join(shadow.UNIT_ROUNDOFF)}"
             raise ConfigError(f"precision {rule}, got {precision!r}", where=path)
         self._facts = {"precision": precision, "null_loss": null_loss}
-        self._limits = Limits(patience, loss_limit, limit_after)
+        self._diagnosing = self._segment is not None and self._segment.change is not None
+        self._intervention = Intervention((self._segment and self._segment.change) or Change())
+        self._limits = Limits(sys.maxsize if self._diagnosing else patience, loss_limit, limit_after)
         self._max_recoveries = max_recoveries
         self._total = 0
         self._steps_taken = 0
@@ -178,6 +182,7 @@ class Recorder:
                 "code_digest": config.digest(code),
             }
         )
+        self._intervention.prepare(self._model, optimizer)
         self._tape = Tape(self.path, [p for _, p in named], writes=self.rank == 0, limits=self._limits)
         if not self._resume():
             self._start()
@@ -213,6 +218,7 @@ class Recorder:
         self._tape.follow(sampler)
         self._note(total_steps=total, batch_size=sampler.batch_size, steps_per_epoch=per_epoch)
         self._write_meta()
+        self._intervention.begin(loader, self.seed, self.step)
         with progress(total, f"train {self.path.name}") if self.rank == 0 else nullcontext() as bar:
             while self.step < total and not self._left:
                 epoch, cursor = divmod(self.step, per_epoch)
@@ -223,7 +229,8 @@ class Recorder:
                     self._tape.next_batch(epoch, self.step, cursor)
                     self._open_step = True
                     try:
-                        yield self.step, batch
+                        with self._intervention.computing():
+                            yield self.step, self._intervention.batch(self.step, batch)
                     except GeneratorExit:
                         self._left = True  # by `break`: a run that resumes behind it must not go on
                         raise
@@ -252,7 +259,8 @@ class Recorder:
             yield type(batch)(*(column[start:end] for column in batch)), (end - start) / size
             if probing and i + 1 == parts // 2:
                 scaler: Any = self._stateful.get("scaler")
-                self._tape.half(end / size, scaler.get_scale() if scaler is not None else 1.0)
+                with self._intervention.measuring():
+                    self._tape.half(end / size, scaler.get_scale() if scaler is not None else 1.0)
 
     def record(self, loss: torch.Tensor, *, clip_norm: float = 0.0) -> None:
         """Record the step: call after backward (and after unscaling) and before the optimizer step.
@@ -261,7 +269,8 @@ class Recorder:
             loss: scalar, on any device; it is not read here.
             clip_norm: largest total gradient norm, applied after measuring; 0 leaves the gradients alone.
         """
-        self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm)
+        with self._intervention.measuring():
+            self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm)
 
     def margins(self, margin_B: torch.Tensor) -> None:
         """Keep how clearly the model tells each example's own label from the others; call in every step, or never.
@@ -270,7 +279,8 @@ class Recorder:
             margin_B: per example of this process's batch, in its order: score of the label minus the best other score;
                 for a regression minus the absolute error.
         """
-        self._tape.margins(margin_B)
+        with self._intervention.measuring():
+            self._tape.margins(margin_B)
 
     def shadow(self, loss: Callable[[Any, B], torch.Tensor], batch: B) -> None:
         """Measure how much of the gradient is rounding error; call when `due("shadow")`. A few hundred rows are enough.
@@ -286,7 +296,7 @@ class Recorder:
     def due(self, what: str) -> bool:
         """Whether `what` ("evaluate", "checkpoint", "probe", "shadow") falls on the current step."""
         now = self.step + 1 if self._open_step else self.step
-        every = self._every[what]
+        every = 0 if self._diagnosing and what in ("checkpoint", "shadow") else self._every[what]
         return every > 0 and (now % every == 0 or (what in ("evaluate", "checkpoint") and now == self._total))
 
     def evaluated(self, split: str, metrics: Mapping[str, float], best: str = "", losses: Any = None) -> bool:
@@ -320,8 +330,8 @@ class Recorder:
     def checkpoint(self) -> None:
         """Save everything that decides the future of the run; returns before the disk is done."""
         self._tape.flush()
-        if self._tape.onset is not None:
-            return  # a diverging state is no place to come back to
+        if self._tape.onset is not None or self._diagnosing:
+            return  # a diverging state is no place to come back to, nor is one that was tampered with
         generators = ranks.gather(determinism.rng_state())
         self._tape.gather_margins()
         if self.rank == 0:
@@ -398,7 +408,7 @@ class Recorder:
                 f"diverged at step {onset.step}: {onset.reason}",
                 where=self.path,
                 rule=f"{len(self.meta.recoveries)} of {self._max_recoveries} recoveries used",
-                fix="lower train.lr, or read the trace around that step",
+                fix=f"`switchback diagnose {self.path}` looks for the cause",
             )
 
     def _stop_if_asked(self) -> None:

@@ -4,11 +4,8 @@ Finds accidents and drift: a flipped bit, a stack that changed under the fingerp
 not give. It is no proof against somebody who forges a record on purpose.
 """
 
-import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -166,14 +163,8 @@ def _what_changed(record: Record, again: Record) -> list[str]:
 
 
 def _execute(record: Record, segment: Segment) -> None:
-    command = list(record.meta.command)
-    if Path(command[0]).name.startswith("python"):
-        command[0] = sys.executable
-    environment = {**os.environ, **segment.environment(), "SWITCHBACK_QUIET": "1"}
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise RecordError(f"its command cannot be run ({error.strerror}: {command[0]})", where=record.path) from None
+    command = record.meta.command
+    done = segment.execute(command)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RecordError(

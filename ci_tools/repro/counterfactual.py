@@ -1,0 +1,373 @@
+"""Counterfactual diagnosis: rewind a run to before its trouble and run on from there with one change at a time.
+
+The most specific change that clears the symptom names the cause; the other trials are the evidence. A trial that
+changes nothing comes first: where it does not show the symptom, no change can be said to clear it.
+
+S = optimizer steps of the run's first attempt.
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ci_tools.errors import CheckpointError, RecordError
+from ci_tools.record import schema
+from ci_tools.record.reader import Record, open_record
+from ci_tools.repro import manifest
+from ci_tools.repro.compare import static_difference
+from ci_tools.repro.segment import Change, Segment
+
+F64 = NDArray[np.float64]
+
+PAST = 50
+"""Steps before the onset that say what was normal."""
+HORIZON = 24
+"""Steps after the onset that a trial runs on for."""
+TAIL = 8
+"""Last steps of a trial; the symptom is there if most of them show it."""
+OUTLIER = 6.0
+"""Robust z of log gradient norm from which a step is suspect."""
+SUSPECTS = 4
+"""Most steps whose batches are replaced, besides the onset's own."""
+
+
+class Meaning(NamedTuple):
+    """How a change reads in a sentence, and what it says of a run that it cures."""
+
+    deed: str
+    cause: str
+
+
+MEANINGS = {
+    # Before the batch: one that overflows here and trains well in float64 is not corrupt.
+    "float64": Meaning("computing in float64", "overflow or rounding in the run's precision"),
+    "batch": Meaning("another batch at {suspects}", "a corrupt batch"),
+    "initialisation": Meaning("PyTorch's default initialisation", "a bad initialisation"),
+    "half learning rate": Meaning("half the learning rate", "too high a learning rate"),
+    "tenth learning rate": Meaning("a tenth of the learning rate", "too high a learning rate"),
+    "clipping": Meaning("clipping gradients to a norm of {norm:.3g}", "exploding gradients at an acceptable rate"),
+    "seed": Meaning("another seed", "marginal stability, which hangs on data order and random draws"),
+}
+"""By change, the most specific first: the first that clears the symptom names the cause."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run, or a trial, went: its first attempt, since later ones began under other conditions."""
+
+    step_S: NDArray[np.int64]
+    loss_S: F64
+    """Infinite where loss or gradient is not finite."""
+    grad_norm_S: F64
+
+    @classmethod
+    def of(cls, record: Record) -> "Course":
+        """Read a trace."""
+        trace = record.trace.filter(pa.array(record.trace.column("attempt").to_numpy() == 0))
+        loss_S, norm_S = (trace.column(name).to_numpy().astype(np.float64) for name in ("loss", "grad_norm"))
+        broken_S = ~np.isfinite(loss_S) | (trace.column("nonfinite").to_numpy() > 0)
+        return cls(trace.column("step").to_numpy(), np.where(broken_S, np.inf, loss_S), norm_S)
+
+    @property
+    def end(self) -> float:
+        """Median of the last losses."""
+        return float(np.median(self.loss_S[-TAIL:])) if len(self.loss_S) else float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symptom:
+    """What went wrong, as a rule that any trial can be put to: it ends with a median loss above `level`."""
+
+    onset: int
+    """Step at which it began."""
+    reason: str
+    level: float
+    """In the loss's own unit."""
+    suspects: tuple[int, ...]
+    """Steps whose batches may have caused it: the onset, the step before it, and outliers in gradient norm."""
+    outlier: int | None
+    """The first of these outliers."""
+    excess: float
+    """Gradient norm of the outlier over the median before it."""
+    usual_norm: float
+    """Median gradient norm before the onset; NaN where nothing came before."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One change, tried."""
+
+    change: str
+    cleared: bool | None
+    """None where it could not be run."""
+    loss: float
+    """Median of its last losses."""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found."""
+
+    record: str
+    onset: int
+    reason: str
+    level: float
+    rewound_to: int
+    """Completed steps of the state from which the trials ran; 0 is from scratch."""
+    trials: list[Trial]
+    """The unchanged control first."""
+    cleared_by: str = ""
+    """The most specific change that cleared the symptom; empty where none did."""
+    cause: str = ""
+    explanation: str = ""
+
+    def sentence(self) -> str:
+        """The finding in one sentence."""
+        return f"{self.record}: diverged at step {self.onset} ({self.reason}); {self.explanation}"
+
+    def render(self) -> str:
+        """Sentence and table, as plain text."""
+        start = f"the checkpoint after {self.rewound_to} steps" if self.rewound_to else "scratch"
+        width = max(len(trial.change) for trial in self.trials)
+        lines = [self.sentence(), "", f"trials from {start}; a final loss above {self.level:.4g} is the symptom"]
+        for trial in self.trials:
+            result = {None: "not run", True: "cleared", False: "shown"}[trial.cleared]
+            line = f"  {trial.change:{width}}  {result:7}  loss {trial.loss:<10.4g}  {trial.detail}"
+            lines.append(line.rstrip())
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for machines."""
+        return {**asdict(self), "sentence": self.sentence()}
+
+
+def diagnose(path: str | Path, echo: Callable[[str], None], onset: int | None = None) -> Diagnosis:
+    """Find the cause of a divergence or numerical instability, by re-execution in this directory.
+
+    Args:
+        path: record of a run that failed, recovered, or went on with a loss far above its past.
+        echo: told about each trial.
+        onset: step at which the trouble began; by default the record tells.
+
+    Raises:
+        RecordError: the record shows no trouble, or its command cannot be run here or runs under other params, code
+            or data.
+    """
+    record = open_record(path)
+    symptom = find_symptom(record, Course.of(record), onset)
+    starts = _starts(record, symptom)
+    for start in starts:
+        bench = _Bench(record, symptom, start, echo)
+        control = bench.run("nothing", Change())
+        if control.cleared is None:
+            raise RecordError(
+                f"its command failed: {control.detail}",
+                where=path,
+                rule="diagnosis runs `" + " ".join(record.meta.command) + "`",
+                fix="run from the repository at the commit of the record, with its data in place",
+            )
+        found = Diagnosis(str(path), symptom.onset, symptom.reason, symptom.level, bench.first_step, [control])
+        if control.cleared:
+            why = f"the same state ran on unchanged to a loss of {control.loss:.4g}, so nothing can be said to clear it"
+            return replace(found, explanation=why)
+        found.trials.extend(bench.run(name, change) for name, change in _changes(symptom, start, record.meta.seed))
+        if any(trial.cleared for trial in found.trials):
+            return _name(found, symptom, bench)
+    return replace(found, explanation="no single change cleared it, so no cause is named")
+
+
+# -- the symptom ------------------------------------------------------------------------------------------------
+
+
+def find_symptom(record: Record, course: Course, onset: int | None = None) -> Symptom:
+    """When the trouble began, what was normal before, and which steps are suspect.
+
+    Raises:
+        RecordError: there is no trouble in the record, or no such step.
+    """
+    null = record.meta.null_loss or float("inf")
+    told, reason = (onset, "as asked") if onset is not None else _told(record) or _seen(record, course, null)
+    row = int(np.count_nonzero(course.step_S < told))
+    if row == len(course.step_S):
+        raise RecordError(f"its trace has no step {told}", where=record.path, rule="the onset must be recorded")
+    while row and course.loss_S[row - 1] > 2 * null:  # a limit that holds only after warm-up was reported late
+        row -= 1
+    outliers = _outliers(course, row)
+    suspects = sorted({max(row - 1, 0), row, *outliers})
+    past_S = slice(max(row - PAST, 0), suspects[0])
+    norms, losses = course.grad_norm_S[past_S], course.loss_S[past_S]
+    usual_norm = float(np.median(norms)) if len(norms) else float("nan")
+    return Symptom(
+        onset=int(course.step_S[row]),
+        reason=reason,
+        level=_level(losses, course.loss_S, row, record.meta.null_loss),
+        suspects=tuple(int(course.step_S[i]) for i in suspects),
+        outlier=int(course.step_S[outliers[0]]) if outliers else None,
+        excess=float(course.grad_norm_S[outliers[0]] / usual_norm) if outliers else 1.0,
+        usual_norm=usual_norm,
+    )
+
+
+def _told(record: Record) -> tuple[int, str] | None:
+    """Onset and reason as the recorder noted them: of the first recovery, or of the failure."""
+    if record.meta.recoveries:
+        first = record.meta.recoveries[0]
+        return first.onset_step, first.reason
+    noted = re.search(r"diverged at step (\d+): ([^;]*)", record.meta.reason)
+    return (int(noted[1]), noted[2]) if noted else None
+
+
+def _seen(record: Record, course: Course, null: float) -> tuple[int, str]:
+    """The first of a lasting series of steps whose loss is not finite, far above the past or the null loss."""
+    loss_S = course.loss_S
+    high_S = (loss_S > 2 * null) | np.isinf(loss_S)
+    if len(loss_S) > PAST:
+        past_SP = np.lib.stride_tricks.sliding_window_view(loss_S[:-1], PAST)
+        middle_S = np.median(past_SP, axis=1)
+        with np.errstate(invalid="ignore"):  # a past that is mostly infinite tells nothing
+            spread_S = 1.4826 * np.median(np.abs(past_SP - middle_S[:, None]), axis=1)
+            high_S[PAST:] |= loss_S[PAST:] > middle_S + 10 * np.maximum(spread_S, 0.01 * np.abs(middle_S))
+    for row in np.flatnonzero(high_S):
+        if high_S[row : row + TAIL].mean() > 0.5:
+            return int(course.step_S[row]), f"loss {loss_S[row]:.4g}"
+    rule = "a run is diagnosed that failed, recovered, or whose loss rose far above its past for good"
+    raise RecordError("shows no divergence", where=record.path, rule=rule, fix="name the step with --step")
+
+
+def _outliers(course: Course, row: int) -> list[int]:
+    """Rows up to `row` whose gradient norm stands out from the window before it, in order."""
+    start = max(row - PAST, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.nan_to_num(np.log(course.grad_norm_S[start : row + 1]), nan=np.inf, posinf=np.inf)
+    finite = size[np.isfinite(size)]
+    if len(finite) < TAIL:
+        return []
+    middle = np.median(finite)
+    spread = max(1.4826 * float(np.median(np.abs(finite - middle))), 0.1)
+    return [start + int(i) for i in np.flatnonzero(size > middle + OUTLIER * spread)[:SUSPECTS]]
+
+
+def _level(past: F64, loss_S: F64, row: int, null: float | None) -> float:
+    """Half of the way from the past loss to that after the onset, which counts no higher than a fresh model's."""
+    fresh = null if null is not None else float(loss_S[0])
+    past = past[np.isfinite(past)]
+    if len(past) < TAIL:
+        return 2 * fresh if null is not None else fresh
+    middle = float(np.median(past))
+    top = min(float(np.median(loss_S[row:])), max(fresh, float(np.quantile(past, 0.9))))
+    return middle + max((top - middle) / 2, 3 * 1.4826 * float(np.median(np.abs(past - middle))))
+
+
+# -- the trials -------------------------------------------------------------------------------------------------
+
+
+def _starts(record: Record, symptom: Symptom) -> list[Path | None]:
+    """Where to rewind to, the least first: the newest and the oldest good checkpoint before the suspects, scratch."""
+    good: list[Path | None] = []
+    for folder in record.checkpoints:
+        step = manifest.checkpoint_step(folder)
+        try:
+            # A checkpoint of the first attempt has a row for each step; one made after a recovery has more.
+            if 0 < step <= symptom.suspects[0] and manifest.verify(folder)["trace_rows"] == step:
+                good.append(folder)
+        except CheckpointError:
+            continue
+    return [*dict.fromkeys([*good[-1:], *good[:1]]), None]
+
+
+def _changes(symptom: Symptom, start: Path | None, seed: int) -> Iterator[tuple[str, Change]]:
+    yield "float64", Change(float64=True)
+    yield "batch", Change(without=symptom.suspects)
+    if start is None:
+        yield "initialisation", Change(initialise=True)
+    yield "half learning rate", Change(lr_factor=0.5)
+    yield "tenth learning rate", Change(lr_factor=0.1)
+    if np.isfinite(symptom.usual_norm):
+        yield "clipping", Change(clip_norm=symptom.usual_norm)
+    yield "seed", Change(seed=(seed + 1) % 2**32)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Runs trials from one starting point."""
+
+    record: Record
+    symptom: Symptom
+    start: Path | None
+    echo: Callable[[str], None]
+
+    @property
+    def first_step(self) -> int:
+        return manifest.checkpoint_step(self.start) if self.start else 0
+
+    def run(self, name: str, change: Change) -> Trial:
+        trial = self._run(name, change)
+        result = {None: "not run", True: "cleared", False: "shown"}[trial.cleared]
+        self.echo(f"from step {self.first_step}, change {name}: symptom {result}, loss {trial.loss:.4g} {trial.detail}")
+        return trial
+
+    def _run(self, name: str, change: Change) -> Trial:
+        with tempfile.TemporaryDirectory(prefix="switchback-diagnose-") as scratch:
+            folder = Path(scratch) / "record"
+            checkpoints = folder / schema.CHECKPOINTS
+            checkpoints.mkdir(parents=True)
+            if self.start is not None:
+                shutil.copytree(self.start, checkpoints / self.start.name)
+            steps = min(self.symptom.onset + HORIZON, self.record.meta.total_steps) - self.first_step
+            done = Segment(str(folder), steps, change).execute(self.record.meta.command)
+            if not (folder / schema.META).is_file():
+                said = done.stderr.strip().splitlines() or ["it left no record of the segment"]
+                return Trial(name, None, float("nan"), said[-1])
+            again = open_record(folder)
+            _refuse_other_conditions(self.record, again)
+            course = Course.of(again)
+        shown = len(course.loss_S) > 0 and not course.end <= self.symptom.level
+        if again.meta.status == "replayed" or shown:
+            return Trial(name, not shown, course.end, again.meta.reason if again.meta.status != "replayed" else "")
+        return Trial(name, None, course.end, again.meta.reason)
+
+
+def _refuse_other_conditions(record: Record, again: Record) -> None:
+    found = static_difference(record.meta, again.meta)
+    if found and found[0] in ("params", "code", "data"):
+        raise RecordError(
+            f"{found[0]} differ from the record's: {found[1]} now",
+            where=record.path,
+            rule="diagnosis re-executes what was recorded",
+            fix="check out the commit of the record, and `dvc pull` its data",
+        )
+
+
+# -- the answer -------------------------------------------------------------------------------------------------
+
+
+def _name(found: Diagnosis, symptom: Symptom, bench: _Bench) -> Diagnosis:
+    """Name the cause by the most specific change that cleared the symptom."""
+    cleared, shown = ([t.change for t in found.trials[1:] if t.cleared is answer] for answer in (True, False))
+    best = min(cleared, key=list(MEANINGS).index)
+    suspects, trials = symptom.suspects, found.trials
+    if best == "batch" and symptom.outlier is not None and len(suspects) > 1:
+        alone = bench.run(f"batch of step {symptom.outlier} alone", Change(without=(symptom.outlier,)))
+        trials, suspects = [*trials, alone], (symptom.outlier,) if alone.cleared else suspects
+    named = f"step{'s' if len(suspects) > 1 else ''} {', '.join(map(str, suspects))}"
+    if suspects == (symptom.outlier,):
+        size = f"{symptom.excess:,.4g} times the median before" if np.isfinite(symptom.excess) else "not finite"
+        named += f" (gradient norm {size})"
+
+    def deeds(names: list[str]) -> str:
+        return ", ".join(MEANINGS[name].deed.format(suspects=named, norm=symptom.usual_norm) for name in names)
+
+    others = [name for name in cleared if name != best]
+    also, but = (f", also by {deeds(others)}" if others else ""), (f", not by {deeds(shown)}" if shown else "")
+    cause = MEANINGS[best].cause
+    explanation = f"cleared by {deeds([best])}{also}{but}: {cause}"
+    return replace(found, trials=trials, cleared_by=best, cause=cause, explanation=explanation)
