@@ -84,19 +84,24 @@ def test_what_blocks_sets_the_exit_code(switchback, judging, verdicts, code):
 
 
 def test_lines_stand_worst_first_with_diagnosis_and_remedy_of_what_did_not_pass(switchback, judging):
-    judging(made(PASSED, verdict(Outcome.FAILED, True, gate="divergence", subject="seed-3"), INCONCLUSIVE))
+    divergence = verdict(Outcome.FAILED, True, gate="divergence", subject="seed-3")
+    judging(made(PASSED, divergence, INCONCLUSIVE, verdict(Outcome.FAILED, gate="drift")))
     _, out, _ = switchback("gate")
     assert out == (
-        "failed        divergence (seed-3)  12.4 [11, 13.5] > 8 robust z\n"
+        "failed        divergence (seed-3)    12.4 [11, 13.5] > 8 robust z\n"
         "              the loss left its past at step 210\n"
         "              Fix: halve the learning rate\n"
-        "inconclusive  inconclusive         12.4 [11, 13.5] > 8 robust z\n"
-        "              the loss left its past at step 210 (does not block)\n"
+        "failed        drift; does not block  12.4 [11, 13.5] > 8 robust z\n"
+        "              the loss left its past at step 210\n"
         "              Fix: halve the learning rate\n"
-        "passed        passed               12.4 [11, 13.5] > 8 robust z\n"
+        "inconclusive  inconclusive           12.4 [11, 13.5] > 8 robust z\n"
+        "              the loss left its past at step 210\n"
+        "              Fix: halve the learning rate\n"
+        "passed        passed                 12.4 [11, 13.5] > 8 robust z\n"
         "\n"
-        "gates: 1 passed, 1 inconclusive, 1 failed in 1.5 s\n"
+        "gates: 1 passed, 1 inconclusive, 2 failed in 1.5 s\n"
         "blocking: divergence (seed-3)\n"
+        "look first at divergence: it may have caused the others\n"
     )
 
 

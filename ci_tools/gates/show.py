@@ -36,7 +36,7 @@ def headline(verdict: Verdict) -> str:
     """One line without the diagnosis: outcome, gate, numbers, and whether it matters."""
     numbers = comparison(verdict)
     line = f"{name_of(verdict)} {verdict.outcome}" + (f": {numbers}, limit by {verdict.basis}" if numbers else "")
-    return line + ("" if verdict.blocks or verdict.outcome is Outcome.PASSED else "; does not block")
+    return line + _reservation(verdict)
 
 
 def details(verdict: Verdict) -> str:
@@ -61,7 +61,7 @@ def show(verdicts: "Verdicts") -> None:
 def plain_lines(verdicts: "Verdicts") -> list[str]:
     """All verdicts as lines of text, worst first."""
     ordered = worst_first(verdicts.verdicts)
-    rows = [(str(verdict.outcome), name_of(verdict), comparison(verdict)) for verdict in ordered]
+    rows = [(str(one.outcome), name_of(one) + _reservation(one), comparison(one)) for one in ordered]
     widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
     lines = []
     for verdict, row in zip(ordered, rows, strict=True):
@@ -84,9 +84,14 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
     """What a person needs to act on a verdict that is no pass."""
     if verdict.outcome is Outcome.PASSED:
         return
-    yield verdict.diagnosis + ("" if verdict.blocks else " (does not block)")
+    yield verdict.diagnosis
     if verdict.remedy:
         yield f"Fix: {verdict.remedy}"
+
+
+def _reservation(verdict: Verdict) -> str:
+    """Of a bad verdict that the policy lets pass."""
+    return "; does not block" if verdict.outcome.rank >= Outcome.ERROR.rank and not verdict.blocks else ""
 
 
 def _ending(verdicts: "Verdicts") -> list[str]:
@@ -112,7 +117,12 @@ def _show_rich(verdicts: "Verdicts") -> None:
     ordered = worst_first(verdicts.verdicts)
     for verdict in ordered:
         outcome = Text(str(verdict.outcome), style=_COLORS[verdict.outcome])
-        table.add_row(outcome, Text(name_of(verdict)), Text(comparison(verdict)), Text(verdict.basis, style="dim"))
+        table.add_row(
+            outcome,
+            Text(name_of(verdict) + _reservation(verdict)),
+            Text(comparison(verdict)),
+            Text(verdict.basis, style="dim"),
+        )
     console.print(table)
     for verdict in ordered:
         if reasons := list(_reasons(verdict)):

@@ -113,9 +113,10 @@ def judge(measurement: Measurement, threshold: float, basis: str, blocks: Callab
     """Failed where the whole interval lies above the threshold, passed where none of it does, else inconclusive."""
     reading = measurement.reading
     low, high = reading.interval or (reading.statistic, reading.statistic)
+    measured = not (measurement.error or math.isnan(low) or math.isnan(high))
     if measurement.error:
         outcome = Outcome.ERROR
-    elif math.isnan(low) or math.isnan(high):
+    elif not measured:
         outcome = Outcome.INCONCLUSIVE
     elif low > threshold:
         outcome = Outcome.FAILED
@@ -132,7 +133,7 @@ def judge(measurement: Measurement, threshold: float, basis: str, blocks: Callab
         unit=measurement.unit,
         basis=basis,
         diagnosis=measurement.error or reading.diagnosis,
-        remedy="" if outcome is Outcome.PASSED else reading.remedy or measurement.remedy,
+        remedy="" if outcome is Outcome.PASSED else reading.remedy or (measurement.remedy if measured else ""),
         evidence=reading.evidence,
         seconds=round(measurement.seconds, 3),
     )

@@ -148,6 +148,11 @@ def test_remedy_is_for_what_did_not_pass_and_the_nearer_one_wins():
     assert judged(own(0.0, "particular"), 1.0).remedy == ""
 
 
+def test_gates_remedy_is_not_offered_for_what_was_not_measured():
+    assert judged(jump(None)).remedy == ""
+    assert judged(jump("damaged")).remedy == "", "the error names its own"
+
+
 def test_verdict_reads_as_a_sentence():
     assert str(judged(jump(9.0))) == "failed: jump: jumped by 9.0 Fix: halve the learning rate"
     assert str(judged(jump(1.0))) == "passed: jump: jumped by 1.0"
