@@ -19,8 +19,6 @@ from ci_tools.gates.scores import Scores
 from ci_tools.gates.statistics import Estimate
 
 F64 = NDArray[np.float64]
-HOPELESS = 3.0
-"""Further seeds are not worth training where even the last look could not fail a loss of so many margins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +134,10 @@ def outlook(found: Loss, margin: float, plan: AgainstMain) -> tuple[str, dict[st
     detectable, needed = estimate.detectable(margin, tail), estimate.seeds_needed(margin, tail)
     evidence: dict[str, Any] = {"detectable loss": detectable, "seeds needed": needed}
     later = [n for n in statistics.looks(plan.seeds, plan.max_seeds) if n > estimate.seeds]
-    if later and estimate.with_seeds(later[-1]).detectable(margin, tail) <= HOPELESS * margin:
+    # Of many slices some are always too noisy to tell: they alone are not worth training for.
+    useful = found.among == 1 or (needed is not None and needed <= plan.max_seeds)
+    # Nor is what its rows alone would leave undecided, even if further seeds moved it by a standard error.
+    if later and useful and abs(estimate.value - margin) + estimate.error > estimate.row_reach(tail):
         evidence["seeds wanted"] = later[0]
     need = f"about {needed} seeds" if needed else "more test rows, since no number of seeds is enough"
     power = f"{statistics.POWER:.0%}"

@@ -61,6 +61,10 @@ class Estimate:
         """Half the width of that interval."""
         return t_quantile(1 - tail, self.freedom) * self.error
 
+    def row_reach(self, tail: float) -> float:
+        """What would remain of `reach` with any number of seeds."""
+        return t_quantile(1 - tail, math.inf) * math.sqrt(self.row_variance)
+
     def detectable(self, margin: float, tail: float) -> float:
         """Smallest true value whose interval lies above `margin` with probability `POWER`."""
         return margin + self.reach(tail) + self.reach(1 - POWER)

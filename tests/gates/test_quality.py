@@ -221,11 +221,29 @@ def test_the_last_look_asks_for_no_further_seeds():
     assert "seeds wanted" not in found.evidence
 
 
-def test_hopeless_margins_are_not_worth_more_seeds():
-    policy = NOISY.model_copy(update={"metrics": {AP: Metric(margin=1e-5)}})
-    found = against(run(noise=0.5), run(noise=0.5, offset=100), policy=policy)
+def test_seeds_are_not_asked_for_where_the_test_rows_are_what_is_missing():
+    slanted = np.where(np.arange(ROWS) % 2 == 0, 1.0, 0.2)  # half the rows are scored worse, in all seeds alike
+    common = {"noise": 0.2, "seeds": (1, 2, 3, 4, 5)}
+    here, main = run(**common), run(**common, offset=100)
+    blur = np.random.default_rng(50).normal(0, 1, ROWS) * slanted
+    for record in here.records:
+        score = record.scores["score"].to_numpy() * np.exp(-np.abs(blur))
+        record.scores = record.scores.set_column(2, "score", pa.array(score))
+    loss = against(here, main).statistic
+    policy = Policy(metrics={AP: Metric(margin=loss + 1e-4)})
+    found = against(here, main, policy=policy)
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "seeds wanted" not in found.evidence
+    assert found.evidence["of which test rows"] > found.evidence["of which seeds"]
+
+
+def test_a_slice_too_noisy_for_any_look_asks_for_no_seeds():
+    tight = Policy(metrics={AP: Metric(margin=1e-4, slice_margin=1e-3)})
+    found = verdict(slices_against_main(run(0.5), Baseline(run(0.5, offset=100)), AP, tight), tight)
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "seeds wanted" not in found.evidence
+    whole = against(run(0.5), run(0.5, offset=100), policy=tight)
+    assert whole.evidence["seeds wanted"] == 10
 
 
 def test_more_seeds_narrow_the_interval():
