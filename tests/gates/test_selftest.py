@@ -1,0 +1,76 @@
+"""The self-test finds every gate that is removed, turned round or loosened out of reach."""
+
+from dataclasses import replace
+
+import pytest
+
+from ci_tools.gates import Gate, Reading
+from ci_tools.gates.policy import Judge, Policy, Rule
+from ci_tools.gates.selftest import MODES, PLANTS, self_test
+
+NAMES = [gate.name for gate in MODES]
+
+
+def judge(policy=None):
+    return Judge(policy or Policy(), None, "", 0)
+
+
+def wrong(gates=MODES, policy=None):
+    """Planted modes that were not named rightly; the healthy specimen is ''."""
+    return [finding.planted for finding in self_test(judge(policy), gates) if not finding.right]
+
+
+def turned_round(gate):
+    """The gate with its comparison the other way round: what passed fails, and what failed passes."""
+
+    def reading(*subjects):
+        found = gate(*subjects)
+        limit, one = found.limit, found.reading
+        interval = None if one.interval is None else tuple(2 * limit - end for end in reversed(one.interval))
+        return replace(one, statistic=2 * limit - one.statistic, interval=interval, limit=limit)
+
+    reading.__name__ = gate.name
+    return Gate(reading, limit=gate.limit, unit="", remedy="", floor=gate.floor, calibrated=False)
+
+
+def silent(gate):
+    def reading(*subjects):
+        return Reading(statistic=0.0, diagnosis="nothing")
+
+    reading.__name__ = gate.name
+    return Gate(reading, limit=gate.limit, unit="", remedy="", floor=gate.floor, calibrated=False)
+
+
+def mutated(mode, how):
+    return [how(gate) if gate.name == mode else gate for gate in MODES]
+
+
+def test_there_are_ten_modes_and_a_fault_for_each():
+    assert len(NAMES) == 10
+    assert sorted(NAMES) == sorted(PLANTS)
+
+
+def test_ten_planted_faults_are_named_rightly_and_the_healthy_run_is_not_accused():
+    findings = self_test(judge())
+    assert [finding.named for finding in findings] == ["", *PLANTS]
+    assert all(finding.diagnosis for finding in findings[1:])
+
+
+@pytest.mark.parametrize("mode", NAMES)
+def test_removed_rule_makes_the_self_test_fail(mode):
+    assert mode in wrong([gate for gate in MODES if gate.name != mode])
+
+
+@pytest.mark.parametrize("mode", NAMES)
+def test_rule_that_never_fires_makes_the_self_test_fail(mode):
+    assert mode in wrong(mutated(mode, silent))
+
+
+@pytest.mark.parametrize("mode", NAMES)
+def test_inverted_rule_makes_the_self_test_fail(mode):
+    assert {mode, ""} <= set(wrong(mutated(mode, turned_round)))
+
+
+@pytest.mark.parametrize("mode", NAMES)
+def test_limit_loosened_out_of_reach_makes_the_self_test_fail(mode):
+    assert mode in wrong(policy=Policy(gates={mode: Rule(limit=1e12)}))
