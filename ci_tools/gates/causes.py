@@ -12,9 +12,9 @@ CAUSES_FIRST = (
     "numerical_instability",
     # A signal that does not arrive, or is wrong, makes training slow and noisy.
     "vanishing_gradients",
-    "gradient_noise",
     "divergence",
     "label_noise",
+    "gradient_noise",
     "dead_units",
     "gradient_spikes",
     "update_ratio",

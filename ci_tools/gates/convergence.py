@@ -21,13 +21,14 @@ GRID = 20
     limit=DIVERGED,
     unit="share of the loss's gain that was lost again",
     remedy="halve the learning rate, lengthen the warm-up, or clip the gradient norm",
+    floor=DIVERGED,
     calibrated=True,
 )
 def divergence(training: Training) -> Reading:
     """The loss rose to where nothing had been learned, or the run had to return to a checkpoint.
 
-    Statistic: the height of `rise`, or where it is larger the share of layers that fell silent, times the unexplained
-    share of the null loss (a step too long can throw a network to where no gradient is left); plus 1 for each return
+    Statistic: the height of `rise` or, where larger, the share of layers that fell silent times the unexplained share
+    of the null loss (a step too long can throw a network to where no gradient is left); plus 1 for each return
     to a checkpoint. A spike of one or two steps does not count, and a warm restart loses less than all that was gained.
 
     A robust z of log loss and log gradient norm against a past window was tried and left: a smooth curve makes the
@@ -45,12 +46,12 @@ def divergence(training: Training) -> Reading:
         sentence = f"The run diverged at step {training.recoveries[0]}; {returns} times it returned to a checkpoint."
     elif fell_silent > height:
         sentence = (
-            f"{100 * silent:.0f} % of the layers, with a gradient at first, ended with none: the weights were thrown."
+            f"{100 * silent:.0f} % of the layers had a gradient at first and none at the end: the weights were thrown."
         )
     else:
         sentence = (
-            f"The loss rose highest at step {found.step}, by {100 * height:.0f} % of what it had gained on the null loss "
-            f"{null:.4g} by step {found.best_step}."
+            f"The loss rose highest at step {found.step}, by {100 * height:.0f} % of what it had gained on the null "
+            f"loss {null:.4g} by step {found.best_step}."
         )
     return Reading(
         statistic=max(height, fell_silent) + returns,
@@ -77,9 +78,10 @@ def _silent_share(training: Training) -> float:
 
 
 @gate(
-    limit=0.3,
+    limit=0.25,
     unit="share of the reference runs' gain that is missing",
     remedy="raise the learning rate, or look at what changed in the model, the optimizer or the data",
+    floor=0.1,
     calibrated=True,
 )
 def slow_convergence(training: Training, reference: Reference | None = None) -> Reading:

@@ -5,6 +5,7 @@ biases), G = groups of layers, P = probes, W = windows.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ci_tools.gates import series
 from ci_tools.gates.rise import rise
@@ -23,7 +24,7 @@ LOWEST_COSINE = 1e-3
 @gate(
     limit=1.0,
     unit="times the limits of all conditions",
-    remedy="add skip connections or normalisation, or change initialisation and activation, so that gradients keep size",
+    remedy="add skip connections or normalisation, or change initialisation and activation, to keep their size",
     floor=1.0,
     calibrated=True,
 )
@@ -35,16 +36,11 @@ def vanishing_gradients(training: Training) -> Reading:
     least of both over three tenths on end, the worst such three. Biases are looked at in the same way, and the larger
     counts: their gradient is the backpropagated signal itself, free of the size of the activations.
 
-    Tenths behind a divergence are left out. A slope along depth was tried and left: a few saturated layers behind many sound ones make a step, not a slope.
+    Tenths behind a divergence are left out. A slope along depth was tried and left: a few saturated layers behind many
+    sound ones make a step, not a slope.
     """
-    groups = [
-        [
-            i
-            for i, shape in enumerate(training.shapes)
-            if (len(shape) > 1) is wanted and _learns(training.grad_rms_SL[:, i])
-        ]
-        for wanted in (True, False)
-    ]
+    learning = [i for i in range(len(training.shapes)) if _learns(training.grad_rms_SL[:, i])]
+    groups = [[i for i in learning if (len(training.shapes[i]) > 1) is matrix] for matrix in (True, False)]
     if len(groups[0]) < 3:
         return unmeasured(f"only {len(groups[0])} weight matrices have a gradient; depth shows from 3 on")
     unexplained_W = 1 - _explained(training)
@@ -60,8 +56,8 @@ def vanishing_gradients(training: Training) -> Reading:
     return Reading(
         statistic=max(float(lasting_W[at]), 0.0),
         diagnosis=(
-            f"From step {edges[at]} to {edges[at + 3]} gradients shrank by {max(fall, 0):.1f} decades from the last to the "
-            f"first of {len(groups[0])} weight matrices ({training.layers[groups[0][0]]}) while "
+            f"From step {edges[at]} to {edges[at + 3]} gradients shrank by {max(fall, 0):.1f} decades from the last to "
+            f"the first of {len(groups[0])} weight matrices ({training.layers[groups[0][0]]}) while "
             f"{100 * min(unexplained, 1):.0f} % of the null loss were still unexplained."
         ),
         evidence={
@@ -101,61 +97,65 @@ def _parts(x_S: F64) -> list[F64]:
 
 
 @gate(
-    limit=20.0,
+    limit=5.0,
     unit="noise scale over batch size",
-    remedy="use a larger batch or accumulate gradients; look for wrong labels or a shuffled target",
+    remedy="use a larger batch or accumulate gradients; look for targets or inputs that are shuffled or augmented away",
+    floor=1.0,
     calibrated=True,
 )
 def gradient_noise(training: Training) -> Reading:
     """A step's gradient is almost all sampling noise while most is still to be learned.
 
-    The two halves of a probe's batch have gradients of cosine c = |G|² / (|G|² + 2 tr(Σ)/B), so B_simple / B =
-    (1/c − 1)/2 (McCandlish et al. 2018, eq. 2.9, with c from the estimates of |G|² and tr(Σ)). c is averaged over the
-    probes at which the loss is still above half-way from the null loss to its last value, because noise outgrows
-    the signal in every run that converges. The statistic is the ratio at the upper end of the mean's 95 % t interval.
+    The gradients of the two halves of a batch of B samples have cosine c = |G|² / (|G|² + 2 tr(Σ)/B), so the noise
+    scale over the batch size is B_simple / B = (1/c − 1)/2 (McCandlish et al. 2018, eq. 2.9). c is averaged over the
+    weight matrices, so that no large layer dominates, and over the probes before a divergence and until 80 % of all
+    progress is made, because noise outgrows the signal in every run that converges. The statistic is the ratio at the
+    upper end of the 80 % t interval of that mean; few probes make it small, so an alarm needs evidence.
     """
-    early_P = _early_probes(training)
-    square_P, variance_P = training.gradient_square_P[early_P], training.gradient_variance_P[early_P]
-    total_P = square_P + 2 * variance_P / max(training.batch_size, 1)
-    good_P = np.isfinite(total_P) & (total_P > 0)
-    if good_P.sum() < 3:
-        return unmeasured(f"only {int(good_P.sum())} early probes split their batch; 3 are needed")
-    cosine_P = np.clip(square_P[good_P] / total_P[good_P], -1, 1)
+    matrices, early_P = training.matrices(), _early_probes(training)
+    cosine_PM = training.half_cosine_PL[early_P][:, matrices]
+    there_PM = np.isfinite(cosine_PM) & (cosine_PM != 0)  # a layer without a gradient has a cosine of exactly 0
+    cosine_P = np.array([row[there].mean() for row, there in zip(cosine_PM, there_PM, strict=True) if there.any()])
+    if len(cosine_P) < 3:
+        return unmeasured(f"only {len(cosine_P)} early probes split their batch; 3 are needed", probes=len(cosine_P))
     mean, error = float(cosine_P.mean()), _t_error(cosine_P)
     low, high = _noise_ratio(mean + error), _noise_ratio(mean - error)
     return Reading(
         statistic=low,
         interval=(low, high),
         diagnosis=(
-            f"The gradients of two half batches have a mean cosine of {mean:.2f} ± {error:.2f} over {good_P.sum()} early "
-            f"probes: the noise scale is at least {low:.2g} times the batch of {training.batch_size}."
+            f"The gradients of two half batches have a mean cosine of {mean:.2f} ± {error:.2f} over {len(cosine_P)} "
+            f"early probes: the noise scale is at least {low:.2g} times the batch of {training.batch_size}."
         ),
         evidence={
             "cosine of half batches": mean,
             "half width of its interval": error,
             "noise scale over batch size": _noise_ratio(mean),
-            "probes": training.probe_step_P[early_P][good_P].tolist(),
+            "probes": len(cosine_P),
+            "last probe": int(training.probe_step_P[early_P][-1]),
         },
     )
 
 
-def _early_probes(training: Training) -> F64:
-    """Probes at which the smoothed loss is above half-way from the null loss to its end, but at least three."""
+def _early_probes(training: Training) -> NDArray[np.bool_]:
+    """Probes until 80 % of all progress on the null loss is made, at least three, and none behind a divergence, [P]."""
     step_P = training.probe_step_P
     if not len(training.loss_S) or not len(step_P):
         return np.zeros(len(step_P), dtype=bool)
     smooth_S = series.rolling_median(training.loss_S, series.window(len(training.loss_S)))
     loss_P = smooth_S[np.clip(np.searchsorted(training.step_S, step_P), 0, len(smooth_S) - 1)]
-    early_P = loss_P > (series.null_loss(training) + series.last_loss(training)) / 2
+    null, finite_S = series.null_loss(training), smooth_S[np.isfinite(smooth_S)]
+    progress = max(null - float(finite_S.min()) if len(finite_S) else 0.0, abs(null) / 4)
+    early_P: NDArray[np.bool_] = np.nan_to_num(null - loss_P) < 0.8 * progress
     early_P[:3] = True
-    return early_P
+    return early_P & (step_P < rise(training).diverged_at)
 
 
 def _t_error(x: F64) -> float:
-    """Half width of the 95 % t interval of a mean."""
+    """Half width of the 80 % t interval of a mean."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / np.sqrt(len(x)))
+    return float(stdtrit(len(x) - 1, 0.9) * x.std(ddof=1) / np.sqrt(len(x)))
 
 
 def _noise_ratio(cosine: float) -> float:
@@ -169,7 +169,7 @@ def _noise_ratio(cosine: float) -> float:
     calibrated=True,
 )
 def gradient_spikes(training: Training) -> Reading:
-    """Steps whose gradient is far larger than those before. The statistic is the third largest ratio: two do no harm."""
+    """Steps with a far larger gradient than those before. The statistic is the third largest ratio: two do no harm."""
     norm_S, width = series.log10(training.grad_norm_S), series.window(len(training.grad_norm_S))
     past_S = series.rolling_median(norm_S, width)[:-1]
     over_S = norm_S[1:] - past_S
@@ -184,8 +184,8 @@ def gradient_spikes(training: Training) -> Reading:
     return Reading(
         statistic=ratio,
         diagnosis=(
-            f"The largest gradient, at step {training.step_S[at]}, is {10 ** over_S[worst[0]]:.3g} times the median of the "
-            f"{width} steps before, most of it in {layer}; the third largest is {ratio:.3g} times."
+            f"The largest gradient, at step {training.step_S[at]}, is {10 ** over_S[worst[0]]:.3g} times the median of "
+            f"the {width} steps before, most of it in {layer}; the third largest is {ratio:.3g} times."
         ),
         evidence={
             "steps": training.step_S[worst + 1].tolist(),
@@ -224,7 +224,7 @@ def dead_units(training: Training) -> Reading:
     worst = max(share, key=lambda i: share[i])
     return Reading(
         statistic=share[worst],
-        diagnosis=f"{100 * share[worst]:.0f} % of the units of {training.layers[worst]} got no gradient late in the run.",
+        diagnosis=f"{100 * share[worst]:.0f} % of the units of {training.layers[worst]} had no gradient late on.",
         evidence={"layer": training.layers[worst], "units": training.shapes[worst][0], "probes": len(late_PL)},
     )
 
@@ -249,6 +249,6 @@ def update_ratio(training: Training) -> Reading:
     worst = max(off, key=lambda i: off[i])
     return Reading(
         statistic=off[worst],
-        diagnosis=f"{training.layers[worst]} changes by {10 ** ratio[worst]:.1e} of itself per step (median over probes).",
+        diagnosis=f"{training.layers[worst]} changes by {10 ** ratio[worst]:.1e} of itself per step, in the median.",
         evidence={"layer": training.layers[worst], "median update over weight": 10 ** ratio[worst]},
     )

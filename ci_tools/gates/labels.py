@@ -21,21 +21,24 @@ Z = 1.96
 
 
 @gate(
-    limit=0.06,
+    limit=0.05,
     unit="share of training examples",
-    remedy="look at the training examples with the lowest margins (margins.parquet): correct their labels or leave them out",
+    remedy="look at the training examples with the lowest margins (margins.parquet): correct or drop them",
     floor=0.03,
     calibrated=True,
 )
 def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) -> Reading:
     """More training examples than natural are learned against their label.
 
-    The margin of an example, averaged over the run, is the area under its margin (Pleiss et al. 2020); below 0 the model
-    sides with another label. Hard examples do this too. The statistic is the larger of two shares that they do not move:
+    The margin of an example, averaged over the run, is the area under its margin (Pleiss et al. 2020); below 0 the
+    model sides with another label. It does so for hard examples too, but they move neither of these two shares, of
+    which the larger is the statistic:
 
-    - against validation: the share of margins below 0, but at most the share of examples that, at the null loss each,
-      would explain by how much the training loss ended above the validation loss (lower end of its 95 % interval).
-      For a regression (all margins ≤ 0) the first share is that of training errors above the validation errors' 95 %
+    - against validation: the share of margins below 0 less that in validation, but at most the share of examples
+      that, at the null loss each, would explain by how much the training loss ended above the validation loss (lower
+      end of its 95 % interval). Of a validation example only p = exp(−loss) is known; its margin counts as below 0
+      where p is on average (of log odds) under half-way from 1/K, K being the number of classes, to 1/2. For a
+      regression (all margins ≤ 0), the first share is that of training errors above the validation errors' 95 %
       quantile, less 5 %, after aligning the lower quartiles.
     - apart from their class, which needs `label_N` and also sees noise that validation shares: the share of margins
       more than 3 robust standard deviations (of the upper half) under the median of their class, and as far below 0 as
@@ -49,7 +52,7 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     usable_N = margin_N[np.isfinite(margin_N)]
     if len(usable_N) < FEWEST:
         return unmeasured(f"the run kept margins of fewer than {FEWEST} training examples")
-    gap, apart = _against_validation(training, usable_N), _apart(margin_N, label_N)
+    gap, apart = _against_validation(training, usable_N, label_N), _apart(margin_N, label_N)
     if gap is None and apart is None:
         return unmeasured("neither validation losses nor labels are there to compare the margins with")
     shares = {"against validation": gap or 0.0, "apart from their class": apart or 0.0}
@@ -74,16 +77,26 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     )
 
 
-def _against_validation(training: Training, margin_N: F64) -> float | None:
+def _against_validation(training: Training, margin_N: F64, label_N: NDArray[np.int64] | None) -> float | None:
     loss_EV = training.example_loss_EV
     loss_EV = loss_EV[np.isfinite(loss_EV).all(axis=1)] if loss_EV.size else loss_EV
     if loss_EV.size == 0 or loss_EV.shape[1] < FEWEST or not len(training.loss_S):
         return None
     if (margin_N <= 0).all():
-        contradicting = _large_errors(-margin_N, np.sqrt(np.maximum(loss_EV, 0)).mean(axis=0))
+        excess = _large_errors(-margin_N, np.sqrt(np.maximum(loss_EV, 0)).mean(axis=0))
     else:
-        contradicting = float((margin_N < 0).mean())
-    return min(contradicting, _unexplained_gap(training, loss_EV[-1]))
+        # Without labels, as many classes as equally frequent ones would have this null loss.
+        classes = np.exp(series.null_loss(training)) if label_N is None else len(np.unique(label_N))
+        excess = float((margin_N < 0).mean()) - _doubted(loss_EV, max(classes, 2.0))
+    return min(excess, _unexplained_gap(training, loss_EV[-1]))
+
+
+def _doubted(loss_EV: F64, classes: float) -> float:
+    """Share of examples whose own class is on average thought less probable than half-way from chance to 1/2."""
+    loss_EV = np.clip(loss_EV, 1e-9, 50)
+    odds_V = (-loss_EV - np.log(-np.expm1(-loss_EV))).mean(axis=0)
+    least = (1 / classes + 0.5) / 2
+    return float((odds_V < np.log(least / (1 - least))).mean())
 
 
 def _unexplained_gap(training: Training, loss_V: F64) -> float:

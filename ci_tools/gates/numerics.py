@@ -11,6 +11,8 @@ from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-11}
+SPURIOUS = 1.5
+"""Relative error of a gradient that is more wrong than none would be."""
 SCALER_SKIPS = 0.02
 """Share of steps that loss scaling in half precision may skip because its scale was too large."""
 
@@ -29,43 +31,40 @@ def numerical_instability(training: Training) -> Reading:
 
     At each shadow step, per layer: error / (sensitivity + u), the relative error of the gradient against float64 over
     what moving each weight by one rounding error does to it (Higham 2002, ch. 1: forward error over condition), u
-    being the unit roundoff; both count less as the layer's gradient shrinks from what it was at first, because
-    rounding errors of a gradient that has all but vanished do no harm. Statistic: the median over layers at the worst
-    shadow step. A gradient that is not finite
-    is wrong by at least its own size and reads 1/u, unless the loss scaling of half precision skips such steps now and
-    then. What comes after a divergence (`rise.diverged_at`) is its consequence and left out.
+    being the unit roundoff; times the loss over the null loss where that is less than 1, because rounding does no harm
+    to the last gradients of a fit that leaves no loss. Statistic: the median over layers at the worst shadow step.
+
+    A gradient that is not finite is wrong by at least its own size and reads 1/u, unless the loss scaling of half
+    precision skips such steps now and then. What comes behind a divergence (`rise.diverged_at`) is its consequence and
+    left out, except errors larger than the gradient itself: saturation loses gradients, which is an error of 1, but
+    makes up none.
     """
     roundoff = UNIT_ROUNDOFF.get(training.precision, 2.0**-24)
     row, until = first_nonfinite(training), rise(training).diverged_at
     shadow_L, shadow_step = _worst_shadow(training, roundoff, until)
     broken = 0 if row is None or training.step_S[row] > until else _broken_steps(training)
-    if shadow_L is None and not broken:
-        why = (
-            "the loss diverged before any shadow step"
-            if len(training.shadow_step_H)
-            else "the run took no shadow steps"
-        )
-        return unmeasured(f"{why}; every gradient up to there is finite", steps=len(training.step_S))
-    ratio = 0.0 if shadow_L is None else float(np.median(shadow_L))
+    ratio = float("nan") if shadow_L is None else float(np.median(shadow_L))
     evidence = {"nonfinite steps": broken, "worst shadow step": shadow_step, "error over unavoidable": ratio}
     if broken and row is not None:
         bad = np.flatnonzero(~np.isfinite(training.grad_absmax_SL[row]))
         layer = training.layers[bad[-1]] if len(bad) else "the loss"
         return Reading(
-            statistic=max(ratio, 1 / roundoff),
+            statistic=float(np.fmax(ratio, 1 / roundoff)),
             diagnosis=(
                 f"{broken} steps, the first being step {training.step_S[row]}, have a NaN or infinite loss or gradient "
-                f"({len(bad)} layers, last {layer}) though the loss had not risen before."
+                f"({len(bad)} layers, the last {layer}) though the loss had not risen before."
             ),
             evidence=evidence | {"first nonfinite step": int(training.step_S[row])},
         )
-    assert shadow_L is not None
+    if shadow_L is None:
+        why = "the loss diverged before any" if len(training.shadow_step_H) else "the run took no"
+        return unmeasured(f"{why} shadow step; no gradient was broken before", steps=len(training.step_S))
     worst = int(np.argmax(shadow_L))
     return Reading(
         statistic=ratio,
         diagnosis=(
-            f"At step {shadow_step} the gradient's rounding error is {ratio:.3g} times the unavoidable one in the median "
-            f"layer, {shadow_L[worst]:.3g} times in {training.layers[worst]}."
+            f"At step {shadow_step} the gradient's rounding error is {ratio:.3g} times the unavoidable one in the "
+            f"median layer, {shadow_L[worst]:.3g} times in {training.layers[worst]}."
         ),
         evidence=evidence,
     )
@@ -73,29 +72,30 @@ def numerical_instability(training: Training) -> Reading:
 
 def _worst_shadow(training: Training, roundoff: float, until: int) -> tuple[F64 | None, int]:
     """Per layer, error over what is unavoidable, at the shadow step where its median is largest."""
-    kept = training.shadow_step_H <= until
-    error_HL, sensitivity_HL = training.shadow_error_HL[kept], training.shadow_sensitivity_HL[kept]
-    usable = np.isfinite(sensitivity_HL).all(axis=1)
-    if not usable.any() or not error_HL.shape[1]:
+    error_HL, sensitivity_HL, step_H = training.shadow_error_HL, training.shadow_sensitivity_HL, training.shadow_step_H
+    if not error_HL.size:
         return None, 0
-    step_H = training.shadow_step_H[kept][usable]
-    error_HL = np.where(np.isfinite(error_HL), error_HL, 1.0)[usable] * _weight(training, step_H)
-    ratio_HL = error_HL / (sensitivity_HL[usable] + roundoff)
+    error_HL = np.where(np.isfinite(error_HL), error_HL, 1.0)
+    spurious_H = np.median(error_HL, axis=1) > SPURIOUS
+    usable_H = np.isfinite(sensitivity_HL).all(axis=1) & ((step_H <= until) | spurious_H)
+    if not usable_H.any():
+        return None, 0
+    ratio_HL = (error_HL / (np.nan_to_num(sensitivity_HL) + roundoff))[usable_H]
+    ratio_HL = ratio_HL * _weight(training, step_H[usable_H])[:, None]
     at = int(np.argmax(np.median(ratio_HL, axis=1)))
-    return ratio_HL[at], int(step_H[at])
+    return ratio_HL[at], int(step_H[usable_H][at])
 
 
 def _weight(training: Training, step_H: I64) -> F64:
-    """How large each layer's gradient still was over its first, at most 1, [H, L]."""
-    rms_SL, width = training.grad_rms_SL, series.window(len(training.grad_rms_SL))
-    first_L = np.array([series.median(column) for column in rms_SL[:width].T])
-    weight_HL = np.ones((len(step_H), rms_SL.shape[1]))
-    for h, step in enumerate(step_H):
-        row = int(np.searchsorted(training.step_S, step - 1))
-        now_L = np.array([series.median(column) for column in rms_SL[max(row - width, 0) : row + 1].T])
-        good_L = np.isfinite(now_L) & (first_L > 0)
-        weight_HL[h, good_L] = np.minimum(now_L[good_L] / first_L[good_L], 1.0)
-    return weight_HL
+    """Smoothed loss at each shadow step over the null loss, at most 1: how much there is still to go wrong, [H]."""
+    smooth_S, null = (
+        series.rolling_median(training.loss_S, series.window(len(training.loss_S))),
+        series.null_loss(training),
+    )
+    if not len(smooth_S) or not null > 0:
+        return np.ones(len(step_H))
+    loss_H = smooth_S[np.clip(np.searchsorted(training.step_S, step_H - 1), 0, len(smooth_S) - 1)]
+    return np.clip(np.nan_to_num(loss_H / null, nan=1.0), 0.0, 1.0)
 
 
 def _broken_steps(training: Training) -> int:

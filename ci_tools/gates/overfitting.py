@@ -38,10 +38,11 @@ class Excess(NamedTuple):
 def overfitting(training: Training) -> Reading:
     """The validation loss ended above its best while the training loss did not.
 
-    Per evaluation after the best: excess = (validation loss − best) − max(0, rise of the training loss since then), over
-    the gain (null loss − best, at least a quarter of the null loss). The statistic is the least over the last three evaluations of the lower end of the
-    excess's interval (paired t over validation examples), so that neither one noisy evaluation nor a bump that comes
-    down again counts; the interval reaches up to the least of the upper ends.
+    Per evaluation after the best: excess = (validation loss − best) − max(0, rise of the training loss since then),
+    over the gain (null loss − best, at least a quarter of the null loss). The statistic is the least over the last three
+    evaluations (of two at least) of the lower end of the excess's interval (paired t over validation examples), so
+    neither one noisy evaluation nor a bump that comes down again counts; the interval reaches up to the least of the
+    upper ends.
     """
     found = _excess(training)
     if found is None:
@@ -52,10 +53,9 @@ def overfitting(training: Training) -> Reading:
         return unmeasured("the validation loss is not finite")
     best_step, best_loss = int(found.step_E[found.best]), float(found.loss_E[found.best])
     evidence = {"best step": best_step, "best loss": best_loss, "last loss": float(found.loss_E[-1]), "gain": gain}
-    if not len(after):
-        return Reading(
-            statistic=0.0, diagnosis=f"The last evaluation, at step {best_step}, is the best.", evidence=evidence
-        )
+    if len(after) < 2:
+        sentence = f"The validation loss was best at step {best_step}, at the end or one evaluation before."
+        return Reading(statistic=0.0, diagnosis=sentence, evidence=evidence)
     excess = found.loss_E[after] - best_loss - _training_rise(training, best_step, found.step_E[after])
     error = found.error_E[after]
     low, high = float(np.min(excess - error)) / gain, float(np.min(excess + error)) / gain
@@ -63,9 +63,9 @@ def overfitting(training: Training) -> Reading:
         statistic=low,
         interval=(low, high),
         diagnosis=(
-            f"The validation loss was best at step {best_step} ({best_loss:.4g}) and stood at {found.loss_E[-1]:.4g} at "
-            f"the end: at least {100 * max(low, 0):.1f} % of its gain was lost again while the training loss did not "
-            f"rise. The checkpoint of step {best_step} is unharmed."
+            f"The validation loss was best at step {best_step} ({best_loss:.4g}) and stood at {found.loss_E[-1]:.4g} "
+            f"at the end: at least {100 * max(low, 0):.1f} % of its gain was lost again while the training loss did "
+            f"not rise. The checkpoint of step {best_step} is unharmed."
         ),
         evidence=evidence | {"steps": found.step_E[after].tolist(), "excess": excess.tolist(), "error": error.tolist()},
     )

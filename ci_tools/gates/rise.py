@@ -1,4 +1,4 @@
-"""How far a run's loss rose, and from where on it was lost: what divergence is, and what other gates must not look behind.
+"""How far a run's loss rose: what divergence is, and behind which step other gates must not look.
 
 S = optimizer steps, R = steps with a finite loss.
 """
@@ -39,10 +39,9 @@ def rise(training: Training) -> Rise:
     """The highest that the loss ever stood, for three steps on end, above its best so far.
 
     With l the least loss of three consecutive steps and B the least rolling median before (at most the null loss N, or
-    the first loss where that is higher), the height is (l − B) / max(|N − B|, |N|/4, noise): 1 where all that was gained
-    on N is lost again. The last two terms keep noise from counting while nothing has been gained yet. What is lost at
-    the end counts double: nothing will win it back. A loss that ends as NaN or infinity has the height of the steps
-    before (`height_before`), which is small where it was overtaken by one bad operation.
+    the first loss where that is higher), the height is (l − B) / max(|N − B|, |N|/4, noise): 1 where all that was
+    gained on N is lost again. The last two terms keep noise from counting while nothing has been gained yet. A loss
+    that ends as NaN or infinity has the height of the steps before (`height_before`): small where one operation broke it.
     """
     loss_S, null = training.loss_S, series.null_loss(training)
     bad = first_nonfinite(training)
@@ -58,7 +57,6 @@ def rise(training: Training) -> Rise:
     best = np.minimum.accumulate(smooth)[2:]
     scale = _scale(training, null, best)
     height = (np.minimum(np.minimum(loss[2:], loss[1:-1]), loss[:-2]) - best) / scale
-    height[-1] = max(height[-1], 2 * (smooth[-1] - best[-1]) / scale[-1])
     at = int(np.argmax(height))
     best_at = int(np.argmin(smooth[: at + 1]))
     onset = int(np.argmax(height >= min(DIVERGED, height[at])))

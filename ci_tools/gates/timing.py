@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.gates import series
-from ci_tools.gates.training import F64, Training
+from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
 FEWEST_STEPS = 24
@@ -19,7 +19,7 @@ FEWEST_PER_PHASE = 5
 @gate(
     limit=1.5,
     unit="times the usual step time",
-    remedy="look at what else runs on the machine, at its clock and temperature, and with several processes at each rank",
+    remedy="look at what else runs on the machine, at its clock and temperature, and at each rank on its own",
     calibrated=True,
 )
 def stragglers(training: Training) -> Reading:
@@ -82,7 +82,7 @@ def ordinary(training: Training) -> NDArray[np.bool_]:
     return good_S
 
 
-def _worst_phase(step: F64, step_ms: F64) -> tuple[int, int, float]:
+def _worst_phase(step: I64, step_ms: F64) -> tuple[int, int, float]:
     """Period, phase and ratio of the slowest phase; a ratio of 1 where none has enough steps."""
     middle, worst = max(series.median(step_ms), 1e-9), (2, 0, 1.0)
     for period in PERIODS:
@@ -93,7 +93,7 @@ def _worst_phase(step: F64, step_ms: F64) -> tuple[int, int, float]:
     return worst
 
 
-def _data_share(step_ms: F64, data_ms: F64, rows: F64) -> float:
+def _data_share(step_ms: F64, data_ms: F64, rows: I64) -> float:
     """Share of the slow steps' excess over the median that they waited for data, in [0, 1]."""
     excess = series.median(step_ms[rows]) - series.median(step_ms)
     waiting = series.median(data_ms[rows]) - series.median(data_ms)
