@@ -99,6 +99,7 @@ def test_lines_stand_worst_first_with_diagnosis_and_remedy_of_what_did_not_pass(
         "              Fix: halve the learning rate\n"
         "passed        passed                 12.4 [11, 13.5] > 8 robust z\n"
         "\n"
+        "limits: 4 default\n"
         "gates: 1 passed, 1 inconclusive, 2 failed in 1.5 s\n"
         "blocking: divergence (seed-3)\n"
         "look first at divergence: it may have caused the others\n"

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,9 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in Outcome if kind in outcomes)
     blocking = ", ".join(map(name_of, verdicts.blocking))
     lines = [f"gates.yaml differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
+    bases = Counter(verdict.basis for verdict in verdicts.verdicts if verdict.statistic is not None)
+    if bases:
+        lines.append("limits: " + ", ".join(f"{count} {basis}" for basis, count in bases.most_common()))
     lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
     if blocking:
         lines.append(f"blocking: {blocking}")
@@ -113,16 +117,11 @@ def _show_rich(verdicts: "Verdicts") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console, table = Console(), Table("outcome", "gate", "statistic and limit", "limit by", box=None, pad_edge=False)
+    console, table = Console(), Table("outcome", "gate", "statistic and limit", box=None, pad_edge=False)
     ordered = worst_first(verdicts.verdicts)
     for verdict in ordered:
         outcome = Text(str(verdict.outcome), style=_COLORS[verdict.outcome])
-        table.add_row(
-            outcome,
-            Text(name_of(verdict) + _reservation(verdict)),
-            Text(comparison(verdict)),
-            Text(verdict.basis, style="dim"),
-        )
+        table.add_row(outcome, Text(name_of(verdict) + _reservation(verdict)), Text(comparison(verdict)))
     console.print(table)
     for verdict in ordered:
         if reasons := list(_reasons(verdict)):

@@ -129,11 +129,12 @@ def _run_tests(file: Path, options: Sequence[str], select: str) -> str:
 
 def _watch(child: subprocess.Popen[bytes], file: Path) -> None:
     """Show how many tests have ended."""
-    tests = start = files.read(file).pending
-    while child.poll() is None and tests == start:
+    found = start = files.read(file)
+    while child.poll() is None and found.pending == start.pending:
         time.sleep(_POLL_SECONDS)
-        tests = files.read(file).pending
-    with progress(len(tests), "gates") as bar:
+        found = files.read(file)
+    total = len(found.verdicts) + len(found.pending)
+    with progress(total, "gates") as bar:
         while child.poll() is None:
             time.sleep(_POLL_SECONDS)
-            bar.update(len(tests) - len(files.read(file).pending))
+            bar.update(total - len(files.read(file).pending))
