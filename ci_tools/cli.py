@@ -146,9 +146,9 @@ def calibrate(
     runs: Annotated[int, typer.Option(min=5, help="Clean runs to train, with seeds of their own.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """Measure clean runs of the current params, and write what the gates' statistics are on them.
+    """Measure clean runs, from which the gates draw their limits.
 
-    calibration.json holds the figures: commit it, and limits follow from it.
+    calibration.json holds each gate's statistic on runs of the current params: commit it.
     """
     with _machine_output(as_json):
         from ci_tools.calibrate import calibrate
