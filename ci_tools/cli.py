@@ -161,6 +161,9 @@ def calibrate(
 def gate(
     base: Base = "",
     select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as in pytest.")] = "",
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Judge no run; plant one fault per failure mode and expect its name.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the run by the acceptance tests in tests/model.
@@ -168,6 +171,12 @@ def gate(
     Writes gates/verdicts.json and gates/junit.xml. Exit 0: nothing stops a merge, 1: a failure does, 2: bad input or a
     test that could not run, 3: an inconclusive verdict does.
     """
+    if self_test:
+        from ci_tools.gates.selftest import in_force
+
+        result = in_force()
+        _verdict(result, result.ok, as_json)
+        return
     with _machine_output(as_json):
         from ci_tools.gates.suite import judge
 

@@ -6,14 +6,14 @@ each fault the cause that `causes` names must be that fault's mode.
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ci_tools.gates import specimen
+from ci_tools.gates import calibration, policy, specimen
 from ci_tools.gates.calibration import Reference
 from ci_tools.gates.causes import cause
 from ci_tools.gates.convergence import divergence, reference_of, slow_convergence
@@ -81,6 +81,45 @@ class Finding:
     def right(self) -> bool:
         """Whether the planted mode, and with a healthy specimen nothing, was named."""
         return self.planted == self.named
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the gates said of the healthy specimen and of every planted fault."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every fault was named rightly, and the healthy specimen was not accused."""
+        return all(finding.right for finding in self.findings)
+
+    def render(self) -> str:
+        """A line per case, and the verdict."""
+        lines = []
+        for finding in self.findings:
+            said = f"named {finding.named}" if finding.named else "nothing found"
+            others = [name for name in finding.failed if name != finding.named]
+            more = f" (also failed: {', '.join(others)})" if others else ""
+            mark = "ok   " if finding.right else "WRONG"
+            lines.append(f"{mark} {finding.planted or 'healthy run'}: {said}{more}")
+        right = sum(finding.right for finding in self.findings if finding.planted)
+        lines.append(f"{right} of {len(self.findings) - 1} planted faults named rightly")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, for machines."""
+        return {"ok": self.ok, "findings": [asdict(finding) | {"right": finding.right} for finding in self.findings]}
+
+
+def in_force() -> SelfTest:
+    """The self-test under the gates.yaml and calibration.json of the working directory.
+
+    Raises:
+        ConfigError: one of them breaks a rule.
+    """
+    known = calibration.load()
+    return SelfTest(self_test(Judge(policy.load(), known, "", len(known.statistics) if known else 0)))
 
 
 def self_test(judge: Judge, gates: Sequence[Gate] = MODES) -> list[Finding]:
