@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from ci_tools.gates import Baseline, Outcome
+from ci_tools.gates.columns import pairs
 from ci_tools.gates.counts import upper_tail
 from ci_tools.gates.data import drift, missing_values, ranges, schema_changed, share_interval, stability_index
 from ci_tools.gates.policy import Judge, Policy
@@ -195,6 +196,27 @@ def test_damaged_description_is_an_error_not_a_pass(run, name, break_it):
     assert any(name in error and "switchback reproduce" in error for error in errors)
     assert all(Judge(Policy(), None, "", 0).verdict(gate(new, base)).outcome is not Outcome.PASSED
                for gate, error in zip(GATES, errors, strict=True) if error)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_few_rows_do_not_fail_for_leaving_the_range_of_few_others(run, seed):
+    base, new = run("base", table(120, seed)), run("new", table(120, seed + 10))
+    measured = ranges(new, Baseline(base))
+    assert measured.reading.statistic > 0.01
+    assert Judge(Policy(), None, "", 0).verdict(measured).outcome is Outcome.INCONCLUSIVE
+
+
+def test_rows_are_counted_again_in_the_baselines_bins(run):
+    first, second = table(), table(seed=1)
+    first["age"], second["age"] = (np.repeat(np.round(x["age"] / 2, 0)[:800], 5) * 1.5 for x in (first, second))
+    base, new = run("base", first), run("new", second)
+    pair = pairs(new, Baseline(base))[0]
+    found = {name: (old, counted) for name, old, counted in pair.columns()}
+    old, counted = found["age"]
+    values = new.split("train")["numeric"][:, [c["name"] for c in new.schema["numeric"]].index("age")]
+    inside = np.digitize(values, old.bins, right=True)
+    assert old.bins != tuple(new.profile["numeric"]["age"]["edges"])
+    np.testing.assert_array_equal(counted.counts_B, np.bincount(inside, minlength=len(old.bins) + 1))
 
 
 def test_no_common_column_is_inconclusive(run):

@@ -78,6 +78,32 @@ def test_copies_with_noise_are_counted(noise):
     assert verdict.statistic == pytest.approx(10, abs=1.5)
 
 
+def test_copies_with_noise_are_counted_where_train_repeats_its_rows():
+    splits = leaked(0.1, 0.01)
+    twice = np.tile(np.arange(len(splits.train.label_N)), 2)
+    train = Rows(
+        numeric_NF=splits.train.numeric_NF[twice],
+        label_N=splits.train.label_N[twice],
+        categorical_NC=splits.train.codes[twice],
+    )
+    verdict = judged(Splits(train=train, test=splits.test))
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.diagnosis.startswith("4")
+
+
+def test_three_copies_in_a_hundred_rows_decide_nothing_but_hide_nothing_either():
+    x, y, codes = source(500)
+    x[:3], codes[:3] = x[400:403], codes[400:403]
+    entity = np.arange(500)
+    verdict = judged(halves(x, y, codes, split=400, entity_N=entity))
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.interval == (0.0, pytest.approx(3.0))
+    entity[498:] = (0, 1)
+    verdict = judged(halves(x, y, codes, split=400, entity_N=entity))
+    assert verdict.outcome is Outcome.FAILED
+    assert "entity" in verdict.diagnosis
+
+
 def test_copies_differ_if_only_a_category_does():
     splits = leaked(0.1)
     train = splits.train
@@ -179,6 +205,24 @@ def test_column_that_tells_one_class_of_many_passes():
     assert judged(halves(x, y)).outcome is Outcome.PASSED
 
 
+@pytest.mark.parametrize("noises", [(0.4,), (0.28, 0.28)])
+def test_column_that_tells_much_or_no_more_than_another_passes(noises):
+    x, y, codes = source(1600)
+    for place, noise in enumerate(noises):
+        x[:, place] = y + noise * np.random.default_rng(place).standard_normal(1600)
+    splits = halves(x, y, codes)
+    found = telling.best(splits.train.numeric_NF, splits.train.codes, splits.train.label_N)
+    assert found.skill == pytest.approx(stats.norm.cdf(1 / noises[0] / 2**0.5), abs=0.01)
+    assert judged(splits).outcome is Outcome.PASSED
+
+
+def test_column_of_noise_tells_no_class():
+    rng = np.random.default_rng(0)
+    x, codes = rng.standard_normal((2000, 3)), rng.integers(0, 500, (2000, 1))
+    for classes in (2, 4):
+        assert telling.best(x, codes, rng.integers(0, classes, 2000)).skill == pytest.approx(0.5, abs=0.04)
+
+
 def test_score_without_the_suspect_rows_is_evidence():
     splits = leaked(0.3)
     rng, label = np.random.default_rng(3), splits.test.label_N
@@ -251,6 +295,15 @@ def test_nearest_rows_equal_brute_force(width):
     ):
         brute = np.stack([expected[:, a:b].min(axis=1) for a, b in pairwise(parts)], axis=1)
         np.testing.assert_allclose(found, brute, rtol=1e-4, atol=1e-6)
+
+
+def test_points_depend_neither_on_units_nor_on_infinities():
+    x, _, codes = source(300)
+    other = x * np.geomspace(1e-3, 1e6, 8) + 7
+    (points,), (same,) = neighbours.embed((x,), (codes,)), neighbours.embed((other,), (codes,))
+    np.testing.assert_allclose(points, same, atol=1e-8)
+    x[:5, 0] = np.inf
+    assert np.isfinite(neighbours.embed((x,), (codes,))[0]).all()
 
 
 def test_isolation_does_not_depend_on_the_density():
