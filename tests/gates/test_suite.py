@@ -74,6 +74,13 @@ def test_ruined(ruin, policy):
 @pytest.mark.xfail(strict=True)
 def test_unexpectedly_good():
     pass
+
+@pytest.fixture
+def shaky():
+    assert not "there"
+
+def test_unprepared(shaky):
+    pass
 """
 
 
@@ -118,6 +125,7 @@ def test_verdicts_stand_in_the_order_in_which_they_were_made(judged):
         "near",
         "ruined",
         "unexpectedly_good",
+        "unprepared",
     ]
 
 
@@ -126,6 +134,8 @@ def test_policy_says_what_blocks(judged):
     assert "tolerated" not in blocking
     assert "unsure" in blocking
     assert judged[0].exit_code == 1
+    assert "test_alone[unsure]" in judged[3]
+    assert "test_alone[tolerated]" not in judged[3], "what does not block fails no test"
 
 
 def test_defect_of_a_gate_is_an_error_of_that_gate_with_its_place(judged):
@@ -143,6 +153,12 @@ def test_test_without_a_gate_is_judged_by_its_own_assertions(judged):
     assert of(judged, "plain_assertion") == [("failed", "AssertionError: arithmetic broke (test_all.py:26)")]
     assert of(judged, "without_a_word") == [("passed", "its test passed")]
     assert of(judged, "unexpectedly_good")[0][0] == "failed"
+
+
+def test_test_whose_preparation_fails_has_judged_nothing(judged):
+    ((outcome, diagnosis),) = of(judged, "unprepared")
+    assert outcome == "error"
+    assert diagnosis.startswith("AssertionError")
 
 
 def test_skipped_test_is_no_pass(judged):
