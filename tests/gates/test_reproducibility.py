@@ -197,6 +197,8 @@ def test_record_that_vouches_for_no_manifests_is_still_read(record):
     assert corruption(record).outcome is Outcome.PASSED
     flip(record / "checkpoints" / LAST / "model.safetensors", -1)
     assert corruption(record).statistic == 1
+    shutil.rmtree(record / "checkpoints" / LAST)
+    assert corruption(record).diagnosis == f"{LAST}: is gone, though the record counts on it"
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
