@@ -8,13 +8,13 @@ CAUSES_FIRST = (
     "no_pickle",
     "schema_changed",
     "data_leakage",
-    # Arithmetic comes before optimisation; the gates themselves tell by time which of the two began.
+    # Arithmetic comes before optimisation. What begins behind a divergence the gates themselves leave out.
     "numerical_instability",
     # A signal that does not arrive, or is wrong, makes training slow and noisy.
     "vanishing_gradients",
-    "divergence",
     "label_noise",
     "gradient_noise",
+    "divergence",
     "dead_units",
     "gradient_spikes",
     "update_ratio",

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.gates import series
-from ci_tools.gates.rise import rise
+from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
-DECADES = 2.0
+DECADES = 1.5
 """Fall of the gradient from the output to the input that is too much."""
 STALLED = 0.5
 """Share of the null loss that a stalled run leaves unexplained."""
@@ -32,7 +32,7 @@ def vanishing_gradients(training: Training) -> Reading:
     """Gradients die out towards the input while the loss stalls.
 
     In each tenth of the run: the decades from the largest RMS gradient in the last third of the weight matrices to the
-    median in the first half, over 2; and the share of the null loss not yet explained, over 0.5. The statistic is the
+    median in the first half, over 1.5; and the share of the null loss not yet explained, over 0.5. The statistic is the
     least of both over three tenths on end, the worst such three. Biases are looked at in the same way, and the larger
     counts: their gradient is the backpropagated signal itself, free of the size of the activations.
 
@@ -97,10 +97,10 @@ def _parts(x_S: F64) -> list[F64]:
 
 
 @gate(
-    limit=5.0,
+    limit=4.0,
     unit="noise scale over batch size",
     remedy="use a larger batch or accumulate gradients; look for targets or inputs that are shuffled or augmented away",
-    floor=1.0,
+    floor=1.2,
     calibrated=True,
 )
 def gradient_noise(training: Training) -> Reading:
@@ -108,16 +108,28 @@ def gradient_noise(training: Training) -> Reading:
 
     The gradients of the two halves of a batch of B samples have cosine c = |G|² / (|G|² + 2 tr(Σ)/B), so the noise
     scale over the batch size is B_simple / B = (1/c − 1)/2 (McCandlish et al. 2018, eq. 2.9). c is averaged over the
-    weight matrices, so that no large layer dominates, and over the probes before a divergence and until 80 % of all
+    weight matrices, so that no large layer dominates, and over the probes before a divergence and until 90 % of all
     progress is made, because noise outgrows the signal in every run that converges. The statistic is the ratio at the
-    upper end of the 80 % t interval of that mean; few probes make it small, so an alarm needs evidence.
+    upper end of the 90 % t interval of that mean; few probes make it small, so an alarm needs evidence. It is 0 where
+    the progress was made before the third probe. Epochs of fewer than 4 batches tell nothing: their halves are no
+    independent samples, and near an optimum they pull in opposite directions.
     """
+    if training.steps_per_epoch < 4:
+        return unmeasured(f"an epoch has {training.steps_per_epoch} batches; from 4 on halves are nearly independent")
     matrices, early_P = training.matrices(), _early_probes(training)
     cosine_PM = training.half_cosine_PL[early_P][:, matrices]
     there_PM = np.isfinite(cosine_PM) & (cosine_PM != 0)  # a layer without a gradient has a cosine of exactly 0
     cosine_P = np.array([row[there].mean() for row, there in zip(cosine_PM, there_PM, strict=True) if there.any()])
     if len(cosine_P) < 3:
-        return unmeasured(f"only {len(cosine_P)} early probes split their batch; 3 are needed", probes=len(cosine_P))
+        if (
+            np.isfinite(training.half_cosine_PL[:, matrices]).any(axis=1).sum() < 3
+            or rise(training).diverged_at < NEVER
+        ):
+            return unmeasured(
+                f"only {len(cosine_P)} early probes split their batch; 3 are needed", probes=len(cosine_P)
+            )
+        sentence = f"90 % of all progress was made within {len(cosine_P)} probes: noise did not drown the signal."
+        return Reading(statistic=0.0, diagnosis=sentence, evidence={"probes": len(cosine_P)})
     mean, error = float(cosine_P.mean()), _t_error(cosine_P)
     low, high = _noise_ratio(mean + error), _noise_ratio(mean - error)
     return Reading(
@@ -138,7 +150,7 @@ def gradient_noise(training: Training) -> Reading:
 
 
 def _early_probes(training: Training) -> NDArray[np.bool_]:
-    """Probes until 80 % of all progress on the null loss is made, at least three, and none behind a divergence, [P]."""
+    """Probes until 90 % of all progress on the null loss is made, and none behind a divergence, [P]."""
     step_P = training.probe_step_P
     if not len(training.loss_S) or not len(step_P):
         return np.zeros(len(step_P), dtype=bool)
@@ -146,16 +158,15 @@ def _early_probes(training: Training) -> NDArray[np.bool_]:
     loss_P = smooth_S[np.clip(np.searchsorted(training.step_S, step_P), 0, len(smooth_S) - 1)]
     null, finite_S = series.null_loss(training), smooth_S[np.isfinite(smooth_S)]
     progress = max(null - float(finite_S.min()) if len(finite_S) else 0.0, abs(null) / 4)
-    early_P: NDArray[np.bool_] = np.nan_to_num(null - loss_P) < 0.8 * progress
-    early_P[:3] = True
+    early_P: NDArray[np.bool_] = np.nan_to_num(null - loss_P) < 0.9 * progress
     return early_P & (step_P < rise(training).diverged_at)
 
 
 def _t_error(x: F64) -> float:
-    """Half width of the 80 % t interval of a mean."""
+    """Half width of the 90 % t interval of a mean."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(len(x) - 1, 0.9) * x.std(ddof=1) / np.sqrt(len(x)))
+    return float(stdtrit(len(x) - 1, 0.95) * x.std(ddof=1) / np.sqrt(len(x)))
 
 
 def _noise_ratio(cosine: float) -> float:
@@ -163,7 +174,7 @@ def _noise_ratio(cosine: float) -> float:
 
 
 @gate(
-    limit=10.0,
+    limit=50.0,
     unit="times the past median gradient norm",
     remedy="clip the gradient norm; look at the batches of these steps",
     calibrated=True,
@@ -204,7 +215,7 @@ def _loudest_layer(training: Training, row: int, width: int) -> str:
 
 
 @gate(
-    limit=0.5,
+    limit=0.8,
     unit="share of a layer's units",
     remedy="lower the learning rate or the weight decay, use a leaky activation, or initialise biases at zero",
     calibrated=True,

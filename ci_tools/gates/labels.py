@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.gates import series
+from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
@@ -52,6 +53,8 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     usable_N = margin_N[np.isfinite(margin_N)]
     if len(usable_N) < FEWEST:
         return unmeasured(f"the run kept margins of fewer than {FEWEST} training examples")
+    if rise(training).diverged_at < NEVER:
+        return unmeasured("the run diverged, so its margins say nothing about labels")
     gap, apart = _against_validation(training, usable_N, label_N), _apart(margin_N, label_N)
     if gap is None and apart is None:
         return unmeasured("neither validation losses nor labels are there to compare the margins with")

@@ -39,10 +39,10 @@ def overfitting(training: Training) -> Reading:
     """The validation loss ended above its best while the training loss did not.
 
     Per evaluation after the best: excess = (validation loss − best) − max(0, rise of the training loss since then),
-    over the gain (null loss − best, at least a quarter of the null loss). The statistic is the least over the last three
-    evaluations (of two at least) of the lower end of the excess's interval (paired t over validation examples), so
-    neither one noisy evaluation nor a bump that comes down again counts; the interval reaches up to the least of the
-    upper ends.
+    over the gain (null loss − best, at least a quarter of the null loss). The statistic is the least over the last
+    three evaluations (of two at least) of the lower end of the excess's interval (paired t over validation examples),
+    so neither one noisy evaluation nor a bump that comes down again counts; the interval reaches up to the least of
+    the upper ends.
     """
     found = _excess(training)
     if found is None:
@@ -85,8 +85,8 @@ def _excess(training: Training) -> Excess | None:
     one = training.series("validation", "loss", "log_loss")
     if one is None or len(one.step_E) < LAST or not np.isfinite(one.value_E).all():
         return None
-    # Without examples the noise of an evaluation is taken from its neighbours.
-    noise = series.spread(np.diff(one.value_E))
+    # Without examples the noise of an evaluation is that about a line through its neighbours.
+    noise = series.spread(np.diff(one.value_E, n=2)) / np.sqrt(6)
     return Excess(one.step_E, one.value_E, np.full(len(one.step_E), noise), int(np.argmin(one.value_E)))
 
 

@@ -39,9 +39,10 @@ def rise(training: Training) -> Rise:
     """The highest that the loss ever stood, for three steps on end, above its best so far.
 
     With l the least loss of three consecutive steps and B the least rolling median before (at most the null loss N, or
-    the first loss where that is higher), the height is (l − B) / max(|N − B|, |N|/4, noise): 1 where all that was
-    gained on N is lost again. The last two terms keep noise from counting while nothing has been gained yet. A loss
-    that ends as NaN or infinity has the height of the steps before (`height_before`): small where one operation broke it.
+    the first loss where that is higher), the height is (l − B) / max(|N − B|, |N|/4, 5 σ), σ being the noise of a step:
+    1 where all that was gained on N is lost again. The last two terms keep noise from counting while nothing has been
+    gained yet. A loss that ends as NaN or infinity has the height of the steps before (`height_before`): small where
+    one operation broke it.
     """
     loss_S, null = training.loss_S, series.null_loss(training)
     bad = first_nonfinite(training)
@@ -88,5 +89,5 @@ def height_before(training: Training, row: int) -> float:
 
 def _scale(training: Training, null: float, best: F64) -> F64:
     noise = series.step_noise(training.loss_S)
-    least = max(abs(null) / 4, min(4 * noise, abs(null)) if np.isfinite(noise) else 0.0, 1e-12)
+    least = max(abs(null) / 4, min(5 * noise, abs(null)) if np.isfinite(noise) else 0.0, 1e-12)
     return np.maximum(np.abs(null - best), least)

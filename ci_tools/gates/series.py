@@ -36,11 +36,12 @@ def log10(values: F64) -> F64:
 
 def rolling_median(x_S: F64, width: int) -> F64:
     """Median of the finite values among the last `width` up to and with each step, [S]."""
+    if not len(x_S):
+        return np.zeros(0)
     clean_S = np.where(np.isfinite(x_S), x_S, np.nan)
     padded = np.concatenate([np.full(width - 1, np.nan), clean_S])
     windows_SW = np.lib.stride_tricks.sliding_window_view(padded, width)
-    parts = [_row_medians(windows_SW[i : i + _CHUNK]) for i in range(0, len(x_S), _CHUNK)]
-    return np.concatenate(parts) if parts else np.zeros(0)
+    return np.concatenate([_row_medians(windows_SW[i : i + _CHUNK]) for i in range(0, len(x_S), _CHUNK)])
 
 
 def _row_medians(rows_SW: F64) -> F64:
