@@ -138,7 +138,7 @@ def latency(run: Run, baseline: Baseline) -> Reading:
         raise DataError("no such file", where=run.model, fix=_AGAIN)
     random, mine = np.random.default_rng(0), Engine(run)
     if baseline.run is None or not baseline.run.model.is_file():
-        times = {size: in_turns([mine.prepared(size, random)], random) for size in mine.batch_sizes}
+        times = {size: in_turns([mine.prepared(size)], random) for size in mine.batch_sizes}
         alone = {f"batch_{size}": {"ms": _milliseconds(time_R1[:, 0])} for size, time_R1 in times.items()}
         return unmeasured(baseline.why_not or _NO_MODEL, **alone)
     theirs = Engine(baseline.run)
@@ -148,7 +148,7 @@ def latency(run: Run, baseline: Baseline) -> Reading:
         return unmeasured(f"the two graphs take no batch size in common (its smallest is {fixed})")
     found: dict[int, dict[str, float]] = {}
     for size in shared:
-        time_R2 = in_turns([mine.prepared(size, random), theirs.prepared(size, random)], random)
+        time_R2 = in_turns([mine.prepared(size), theirs.prepared(size)], random)
         figures = ratio_of_medians(time_R2, 1 - (1 - CONFIDENCE) / len(shared), random)
         ours, base = (_milliseconds(time_R2[:, i]) for i in (0, 1))
         found[size] = {"ms": ours, "baseline_ms": base, **figures, "rounds": len(time_R2)}

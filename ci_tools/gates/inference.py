@@ -62,12 +62,13 @@ class Engine:
         fixed = [spec.shape[0] for spec in self._session.get_inputs() if spec.shape and isinstance(spec.shape[0], int)]
         return fixed[:1] or BATCH_SIZES
 
-    def prepared(self, size: int, random: np.random.Generator) -> Callable[[], object]:
-        """One inference on a batch of this size, ready to be called.
+    def prepared(self, size: int) -> Callable[[], object]:
+        """One inference on a batch of this size, ready to be called; engines of equal inputs get equal ones.
 
         Raises:
             DataError: the graph takes no such batch.
         """
+        random = np.random.default_rng(size)
         feed = {spec.name: self._values(spec, size, random) for spec in self._session.get_inputs()}
         try:
             self._session.run(None, feed)
@@ -112,7 +113,8 @@ def ratio_of_medians(time_R2: F64, confidence: float, random: np.random.Generato
     """`ratio`, `low` and `high`: first column's median over the second's, and its interval.
 
     A percentile bootstrap over the rounds, in which both times of a round are drawn together (Efron & Tibshirani 1993,
-    "An Introduction to the Bootstrap", chapter 13).
+    "An Introduction to the Bootstrap", chapter 13). It does not cover where in memory two models happen to lie, which
+    moves the ratio of a model to itself by about 1 %.
     """
     rows = random.integers(len(time_R2), size=(RESAMPLES, len(time_R2)))
     median_B2 = np.median(time_R2[rows], axis=1)
