@@ -12,7 +12,7 @@ from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
-DECADES = 1.5
+DECADES = 2.0
 """Fall of the gradient from the output to the input that is too much."""
 STALLED = 0.5
 """Share of the null loss that a stalled run leaves unexplained."""
@@ -32,7 +32,7 @@ def vanishing_gradients(training: Training) -> Reading:
     """Gradients die out towards the input while the loss stalls.
 
     In each tenth of the run: the decades from the largest RMS gradient in the last third of the weight matrices to the
-    median in the first half, over 1.5; and the share of the null loss not yet explained, over 0.5. The statistic is the
+    median in the first half, over 2; and the share of the null loss not yet explained, over 0.5. The statistic is the
     least of both over three tenths on end, the worst such three. Biases are looked at in the same way, and the larger
     counts: their gradient is the backpropagated signal itself, free of the size of the activations.
 

@@ -67,9 +67,9 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
         statistic=share,
         diagnosis=(
             f"{100 * share:.1f} % of {len(usable_N)} training examples are learned against their label ({how}); "
-            f"a share of under {100 * power:.1f} % would not be seen."
+            f"a share of under {100 * power:.2g} % would not be seen."
             if share > power
-            else f"No wrong labels found at this power: a share of under {100 * power:.1f} % would not be seen."
+            else f"No wrong labels found at this power: a share of under {100 * power:.2g} % would not be seen."
         ),
         evidence=shares
         | {

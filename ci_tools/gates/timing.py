@@ -26,8 +26,8 @@ def stragglers(training: Training) -> Reading:
     """Steps that are slow for long, or again and again at the same distance.
 
     Steps next to a checkpoint, an evaluation, a probe, a shadow step or the start of an epoch are left out. Of the
-    rest, medians over windows are divided by their lower quartile; the k-th largest ratio counts, k being a tenth of
-    the windows and at least three, so that a burst does not. Against every j-th step being slow (2 ≤ j ≤ 8), the median
+    rest, medians over windows are divided by their lower quartile; the k-th largest ratio counts, k being a quarter of
+    the windows and at least three, so that bursts do not. Against every j-th step being slow (2 ≤ j ≤ 8), the median
     of each phase modulo j is divided by the median of all. The statistic is the larger of the two.
     """
     row = np.flatnonzero(ordinary(training))
@@ -38,7 +38,7 @@ def stragglers(training: Training) -> Reading:
     starts = range(0, len(row) - width + 1, width)
     window_W = np.array([series.median(step_ms[i : i + width]) for i in starts])
     usual = max(float(np.quantile(window_W, 0.25)), 1e-9)
-    rank = min(max(3, len(window_W) // 10), len(window_W))
+    rank = min(max(3, len(window_W) // 4), len(window_W))
     slow = np.argsort(window_W)[::-1][:rank]
     lasting = float(window_W[slow[-1]]) / usual
     period, phase, periodic = _worst_phase(step, step_ms)
