@@ -140,13 +140,13 @@ def recurrent(seed: int) -> Experiment:
 
 
 def linear(seed: int) -> Experiment:
-    """Linear regression on twenty correlated features, with noise."""
+    """Linear regression on forty correlated features, with noise."""
     rng = np.random.default_rng(seed)
-    x = rng.standard_normal((TRAIN + VALIDATION, 20)) @ (np.eye(20) + 0.15 * rng.standard_normal((20, 20)))
-    signal = x @ rng.standard_normal(20)
-    y = signal / signal.std() + 0.3 * rng.standard_normal(len(x))
+    x = rng.standard_normal((TRAIN + VALIDATION, 40)) @ (np.eye(40) + 0.1 * rng.standard_normal((40, 40)))
+    signal = x @ rng.standard_normal(40)
+    y = signal / signal.std() + 0.4 * rng.standard_normal(len(x))
     return Experiment(
-        task="linear", seed=seed, **_split(x, y[:, None]), body=nn.Identity, width=20, loss=squared_error, lr=0.003
+        task="linear", seed=seed, **_split(x, y[:, None]), body=nn.Identity, width=40, loss=squared_error, lr=0.003
     )
 
 
