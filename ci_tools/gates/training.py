@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ci_tools.record.reader import Record
+from ci_tools.record.schema import HISTOGRAM_BINS
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -105,11 +106,8 @@ def read(record: Record) -> Training:
     meta, trace, probes = record.meta, record.final_trace(), _latest_attempt(record.probes)
     layers = len(meta.layers)
 
-    def column(table: pa.Table, name: str, kind: type) -> NDArray[np.float64] | NDArray[np.int64]:
-        return table.column(name).to_numpy().astype(kind)
-
     def lists(table: pa.Table, name: str) -> F64:
-        return _lists(table, name).reshape(table.num_rows, layers).astype(np.float64)
+        return _flat(table, name).reshape(table.num_rows, layers)
 
     losses, margins, shadows = record.losses, record.margins, record.shadows
     return Training(
@@ -126,45 +124,53 @@ def read(record: Record) -> Training:
         precision=meta.precision,
         null_loss=float("nan") if meta.null_loss is None else meta.null_loss,
         recoveries=tuple(recovery.onset_step for recovery in meta.recoveries),
-        step_S=column(trace, "step", np.int64),
-        samples_S=column(trace, "samples_seen", np.int64),
-        loss_S=column(trace, "loss", np.float64),
-        lr_S=column(trace, "lr", np.float64),
-        grad_norm_S=column(trace, "grad_norm", np.float64),
-        clip_S=column(trace, "clip_coefficient", np.float64),
-        nonfinite_S=column(trace, "nonfinite", np.int64),
-        step_ms_S=column(trace, "step_ms", np.float64),
-        data_ms_S=column(trace, "data_ms", np.float64),
+        step_S=_ints(trace, "step"),
+        samples_S=_ints(trace, "samples_seen"),
+        loss_S=_floats(trace, "loss"),
+        lr_S=_floats(trace, "lr"),
+        grad_norm_S=_floats(trace, "grad_norm"),
+        clip_S=_floats(trace, "clip_coefficient"),
+        nonfinite_S=_ints(trace, "nonfinite"),
+        step_ms_S=_floats(trace, "step_ms"),
+        data_ms_S=_floats(trace, "data_ms"),
         grad_rms_SL=lists(trace, "grad_rms"),
         grad_absmax_SL=lists(trace, "grad_absmax"),
-        probe_step_P=column(probes, "step", np.int64),
-        histogram_PLB=_lists(probes, "histogram").reshape(probes.num_rows, layers, -1).astype(np.int64)
-        if probes.num_rows
-        else np.zeros((0, layers, 32), np.int64),
+        probe_step_P=_ints(probes, "step"),
+        histogram_PLB=_flat(probes, "histogram").reshape(probes.num_rows, layers, HISTOGRAM_BINS).astype(np.int64),
         update_ratio_PL=lists(probes, "update_ratio"),
         dead_share_PL=lists(probes, "dead_share"),
         cosine_previous_PL=lists(probes, "cosine_previous"),
         half_cosine_PL=lists(probes, "half_cosine"),
-        noise_scale_P=column(probes, "noise_scale", np.float64),
-        gradient_square_P=column(probes, "gradient_square", np.float64),
-        gradient_variance_P=column(probes, "gradient_variance", np.float64),
+        noise_scale_P=_floats(probes, "noise_scale"),
+        gradient_square_P=_floats(probes, "gradient_square"),
+        gradient_variance_P=_floats(probes, "gradient_variance"),
         evals=_evals(_latest_attempt(record.evals)),
-        example_step_E=column(losses, "step", np.int64),
-        example_loss_EV=_lists(losses, "loss").reshape(losses.num_rows, -1).astype(np.float64)
-        if losses.num_rows
-        else np.zeros((0, 0)),
-        margin_N=column(margins, "margin", np.float64),
-        shadow_step_H=column(shadows, "step", np.int64),
+        example_step_E=_ints(losses, "step"),
+        example_loss_EV=_flat(losses, "loss").reshape(losses.num_rows, -1) if losses.num_rows else np.zeros((0, 0)),
+        margin_N=_floats(margins, "margin"),
+        shadow_step_H=_ints(shadows, "step"),
         shadow_error_HL=lists(shadows, "error"),
         shadow_sensitivity_HL=lists(shadows, "sensitivity"),
     )
 
 
-def _lists(table: pa.Table, name: str) -> NDArray[np.float64]:
-    values = table.column(name).combine_chunks()
-    while pa.types.is_nested(values.type):
-        values = values.flatten()
-    return values.to_numpy(zero_copy_only=False)
+def _floats(table: pa.Table, name: str) -> F64:
+    values: F64 = table.column(name).to_numpy().astype(np.float64)
+    return values
+
+
+def _ints(table: pa.Table, name: str) -> I64:
+    values: I64 = table.column(name).to_numpy().astype(np.int64)
+    return values
+
+
+def _flat(table: pa.Table, name: str) -> F64:
+    """All numbers of a column of lists, row after row."""
+    column = table.column(name).combine_chunks()
+    while pa.types.is_nested(column.type):
+        column = column.flatten()
+    values: F64 = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return values
 
 
 def _latest_attempt(table: pa.Table) -> pa.Table:

@@ -80,8 +80,13 @@ class Measurement:
     @property
     def badness(self) -> float:
         """The lower end of the statistic, in units of the limit; orders the measurements of one gate."""
-        low = self.reading.interval[0] if self.reading.interval else self.reading.statistic
+        low, _ = self.ends
         return math.inf if self.error else -math.inf if math.isnan(low) else low - self.limit
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Of the interval; twice the statistic where it is exact."""
+        return self.reading.interval or (self.reading.statistic, self.reading.statistic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,15 +167,30 @@ class Gate:
     def over(self, subjects: Iterable[Any], *shared: Any) -> Measurement:
         """The worst measurement over several subjects, the runs of several seeds for instance.
 
+        The one with the highest lower end speaks; the interval reaches up to the highest upper end, and to infinity
+        where one cannot be measured: what one subject shows can fail the gate, but only all of them can pass it.
+
         Args:
             subjects: one after the other the first argument.
             shared: the further arguments.
         """
-        found = [self(subject, *shared) for subject in subjects]
+        found = [(str(getattr(one, "name", "")), self(one, *shared)) for one in subjects]
         if not found:
             return self._measurement(unmeasured("there is nothing to look at"))
-        chosen = max(found, key=lambda one: one.badness)
-        return replace(chosen, seconds=sum(one.seconds for one in found))
+        name, chosen = max(found, key=lambda pair: pair[1].badness)
+        seconds = sum(one.seconds for _, one in found)
+        reading = replace(chosen.reading, subject=chosen.reading.subject or name)
+        if chosen.error or math.isnan(chosen.ends[0]):
+            return replace(chosen, reading=reading, seconds=seconds)
+        unknown = [pair for pair in found if math.isnan(pair[1].ends[0])]
+        high = math.inf if unknown else max(one.ends[1] for _, one in found)
+        if (chosen.ends[0], high) != chosen.ends:
+            reading = replace(reading, interval=(chosen.ends[0], high))
+        if unknown:
+            which = ", ".join(filter(None, (name for name, _ in unknown))) or f"{len(unknown)} of {len(found)}"
+            told = f"{reading.diagnosis} Not measured in {which}: {unknown[0][1].reading.diagnosis}"
+            reading = replace(reading, diagnosis=told)
+        return replace(chosen, reading=reading, seconds=seconds)
 
     def _measurement(self, reading: Reading, error: str = "", seconds: float = 0.0) -> Measurement:
         return Measurement(

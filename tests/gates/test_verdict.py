@@ -116,12 +116,30 @@ def test_nothing_to_look_at_is_no_pass():
     assert judged(jump.over([])).outcome is Outcome.INCONCLUSIVE
 
 
-def test_over_intervals_the_one_with_the_highest_lower_end_speaks():
+def test_over_intervals_the_highest_lower_end_speaks_and_no_upper_end_is_forgotten():
     @gate(limit=1.0, unit="")
     def wide(interval):
         return Reading(statistic=sum(interval) / 2, interval=interval, diagnosis=str(interval))
 
-    assert wide.over([(0.0, 9.0), (1.5, 2.0)]).reading.interval == (1.5, 2.0)
+    found = wide.over([(0.0, 9.0), (0.5, 0.9)])
+    assert (found.reading.interval, found.reading.diagnosis) == ((0.5, 9.0), "(0.5, 0.9)")
+    assert judged(found, 1.0).outcome is Outcome.INCONCLUSIVE
+    assert wide.over([(0.0, 0.4), (0.5, 0.9)]).reading.interval == (0.5, 0.9)
+
+
+def test_run_that_cannot_be_measured_keeps_the_others_from_passing_but_not_from_failing():
+    passing, failing = jump.over([1.0, None, 2.0]), jump.over([1.0, None, 99.0])
+    assert judged(passing).outcome is Outcome.INCONCLUSIVE
+    assert passing.reading.diagnosis == "jumped by 2.0 Not measured in 1 of 3: no steps"
+    assert judged(failing).outcome is Outcome.FAILED
+    assert judged(jump.over([None, None])).outcome is Outcome.INCONCLUSIVE
+
+
+def test_worst_run_is_named():
+    class Named(float):
+        name = property(lambda self: f"seed-{self:.0f}")
+
+    assert jump.over([Named(1), Named(3), Named(2)]).reading.subject == "seed-3"
 
 
 def test_time_of_all_runs_counts(monkeypatch):
