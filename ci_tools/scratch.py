@@ -5,6 +5,7 @@ interrupted resumes, and neither params.yaml nor dvc.lock of the user changes. A
 """
 
 import argparse
+import logging
 import os
 import shutil
 import signal
@@ -139,6 +140,7 @@ def _use_cache_of_here(folder: Path) -> None:
 
 
 def _fetch(folder: Path) -> None:
+    logging.getLogger("dvc_data").setLevel(logging.ERROR)  # it would list every digest that the remote lacks
     copy = Repo(str(folder))
     if copy.config["core"].get("remote") and (folder / "dvc.lock").exists():
         try:

@@ -1,6 +1,11 @@
+import os
 import shutil
+import signal
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.repo import Repo
@@ -13,6 +18,9 @@ from ci_tools.gates.policy import AgainstMain, Policy
 from ci_tools.gates.run import open_run
 from ci_tools.pipeline import reproduce
 from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
+
+ONE_SEED = SimpleNamespace(against_main=SimpleNamespace(seeds=1))
+"""A policy for which one seed is enough."""
 
 
 @pytest.fixture
@@ -125,6 +133,7 @@ def test_records_of_another_stack_are_made_again_here(repository, commit, monkey
     stack = "fingerprint={'cpu': os.environ['CPU'], 'threads': str(train['steps'])}"
     text = script.read_text().replace("fingerprint={}", stack)
     script.write_text(f"import os\n{text}")
+    change(["seeds=[1]"])
     monkeypatch.setenv("CPU", "old")
     reproduce()
     commit("made elsewhere")
@@ -134,26 +143,50 @@ def test_records_of_another_stack_are_made_again_here(repository, commit, monkey
     run = trained_here(cpu="new", threads="20")
     monkeypatch.setenv("CPU", "new")
     monkeypatch.setattr("ci_tools.repro.fingerprint.capture", lambda threads: {"cpu": "new", "threads": str(threads)})
-    prepared = baseline.prepare("main", Policy(), run)
-    assert [record.meta.fingerprint["cpu"] for record in prepared.run.records] == ["new", "new"]
-    again = baseline.prepare("main", Policy(), run)
-    assert ran(again.run) == ["double", "train 1 starts", "train 2 starts"], "once"
+    prepared = baseline.prepare("main", ONE_SEED, run)
+    assert [record.meta.fingerprint["cpu"] for record in prepared.run.records] == ["new"]
+    again = baseline.prepare("main", ONE_SEED, run)
+    assert ran(again.run) == ["double", "train 1 starts"], "once"
 
 
-def test_interrupted_baseline_resumes(repository, commit):
-    change(["train.exit=75"])
-    commit("told to stop")
-    change(["train.exit=0"])
-    commit("goes on", branch="change")
-    run = trained_here()
-    for _ in range(2):
+def test_baseline_that_is_told_to_stop_saves_its_state_and_resumes(repository, commit):
+    script = repository / "train.py"
+    first_time_waits = (
+        "import signal, time\n"
+        "told = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: told.append(1))\n"
+        "first = not state.exists()\n"
+        "if first: pathlib.Path('ready').touch()\n"
+        "while first and not told: time.sleep(0.02)\n"
+        "train['exit'] = 75 if first else 0\n"
+    )
+    script.write_text(script.read_text().replace("with open", first_time_waits + "with open", 1))
+    change(["seeds=[1]"])
+    commit("waits")
+    run, pattern = trained_here(), ".switchback/base/*/ready"
+
+    def tell():
+        while not any(repository.glob(pattern)):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(tell)
         with pytest.raises(SwitchbackError, match=r"\.switchback/base/.*train@1: .*told to stop") as caught:
-            baseline.prepare("main", Policy(), run)
-        assert caught.value.exit_code == 75
-    (copy,) = (repository / ".switchback/base").iterdir()
-    first, second = (copy / "ran.log").read_text().splitlines()[-2:]
-    assert first == "train 1 starts"
-    assert second.startswith("train 1 resumes 10 steps")
+            baseline.prepare("main", ONE_SEED, run)
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = baseline.prepare("main", ONE_SEED, run).run
+    assert [line.partition(" steps")[0] for line in ran(resumed)] == ["double", "train 1 starts", "train 1 resumes 10"]
+
+
+def test_installed_switchback_walks_the_copy_whatever_the_copy_holds(repository, commit):
+    (repository / "ci_tools").mkdir()
+    (repository / "ci_tools/__init__.py").write_text("raise SystemExit('the wrong one')\n")
+    commit("its own ci_tools")
+    folder = scratch.checkout("base", scratch.snapshot())
+    scratch.run_pipeline(folder, [1, 2], targets=["double"])
+    assert (folder / "doubled/text").exists()
 
 
 def test_baseline_that_fails_is_absent_and_says_why(repository, commit):
