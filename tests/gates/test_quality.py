@@ -7,9 +7,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 from sklearn.metrics import average_precision_score, log_loss
 
 from ci_tools.gates import Baseline, Outcome, Run
+from ci_tools.gates.comparison import Arm, loss, worst
 from ci_tools.gates.policy import AgainstMain, Judge, Metric, Policy
 from ci_tools.gates.quality import (
     calibration_error,
@@ -326,6 +328,27 @@ def test_slices_pass_only_when_all_of_them_do():
     assert found.evidence["slices compared"] == 2
     highest = max(high for _, _, high in found.evidence["worst slices"].values())
     assert found.interval[1] == highest
+
+
+def test_failing_any_slice_is_as_rare_as_failing_one_and_passing_takes_all():
+    found = verdict(slices_against_main(run(), Baseline(run(offset=100)), AP, POLICY))
+    low, high = found.interval
+    freedom, tail = found.evidence["degrees of freedom"], (1 - found.evidence["confidence of the interval"]) / 2
+    assert found.statistic - low == pytest.approx(stats.t.isf(tail / 2, freedom) * found.evidence["standard error"])
+    assert high - found.statistic == pytest.approx(stats.t.isf(tail, freedom) * found.evidence["standard error"])
+
+
+def test_a_slice_that_surely_lost_decides_over_one_that_may_have_lost_more():
+    def lost(of, *values):
+        here, main = (
+            Arm(seeds=SEEDS, value_K=np.array(one), derivative_KN=np.zeros((5, 0)))
+            for one in (np.zeros(5), np.array(values))
+        )
+        return loss(here, main, True, 0.025, of=of, among=2)
+
+    sure, unsure = lost("sure", 0.2, 0.21, 0.19, 0.2, 0.2), lost("unsure", -1.0, 1.0, 0.5, 0.0, 0.3)
+    assert worst([sure, unsure], margin=0.1).of == "sure"
+    assert worst([sure, unsure], margin=0.3).of == "unsure"
 
 
 def test_small_slices_are_counted_but_not_judged(monkeypatch):

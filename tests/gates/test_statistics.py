@@ -180,6 +180,12 @@ def test_the_detectable_loss_is_detected_with_the_stated_power(seeds):
     assert failed == pytest.approx(statistics.POWER, abs=0.06)
 
 
+def test_more_seeds_have_the_interval_of_the_same_spread_over_as_many_values():
+    found = mean(VALUES, unknown_rows(VALUES)).with_seeds(9)
+    expected = stats.t.ppf(0.975, 8) * VALUES.std(ddof=1) / 3
+    assert found.reach(0.025) == pytest.approx(expected, rel=1e-10)
+
+
 def test_needed_seeds_resolve_the_margin_and_fewer_do_not():
     found = mean(np.array([-0.5, 0.1, 0.4, 0.0, 0.3]), unknown_rows(VALUES))
     needed = found.seeds_needed(0.2, 0.025)
