@@ -21,9 +21,6 @@ from ci_tools.repro.compare import static_difference
 from ci_tools.repro.segment import Change, Segment
 from ci_tools.repro.symptom import Course, Symptom, find_symptom
 
-HORIZON = 24
-"""Steps after the onset that a trial runs on for."""
-
 
 class Meaning(NamedTuple):
     """How a change reads in a sentence, and what it says of a run that it cures."""
@@ -55,6 +52,15 @@ class Trial:
     loss: float
     """Median of its last losses."""
     detail: str = ""
+    """Why it ended before its time, if it did."""
+
+    @property
+    def result(self) -> str:
+        """In a word or two."""
+        return {None: "not run", True: "cleared", False: "shown"}[self.cleared]
+
+    def __str__(self) -> str:
+        return f"symptom {self.result}, loss {self.loss:.4g}" + (f" ({self.detail})" if self.detail else "")
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,7 @@ class Diagnosis:
         width = max(len(trial.change) for trial in self.trials)
         lines = [self.sentence(), "", f"trials from {start}; a final loss above {self.level:.4g} is the symptom"]
         for trial in self.trials:
-            result = {None: "not run", True: "cleared", False: "shown"}[trial.cleared]
-            line = f"  {trial.change:{width}}  {result:7}  loss {trial.loss:<10.4g}  {trial.detail}"
+            line = f"  {trial.change:{width}}  {trial.result:7}  loss {trial.loss:<10.4g}  {trial.detail}"
             lines.append(line.rstrip())
         return "\n".join(lines)
 
@@ -111,7 +116,9 @@ def diagnose(path: str | Path, echo: Callable[[str], None], onset: int | None = 
     starts = _starts(record, symptom)
     for start in starts:
         bench = _Bench(record, symptom, start, echo)
-        control = bench.run("nothing", Change())
+        before = bench.execute(Change())
+        bench = replace(bench, symptom=symptom.as_in(before.course))
+        control = bench.judge("nothing", before)
         if control.cleared is None:
             raise RecordError(
                 f"its command failed: {control.detail}",
@@ -125,7 +132,7 @@ def diagnose(path: str | Path, echo: Callable[[str], None], onset: int | None = 
             return replace(found, explanation=why)
         found.trials.extend(bench.run(name, change) for name, change in _changes(symptom, start, record.meta.seed))
         if any(trial.cleared for trial in found.trials):
-            return _name(found, symptom, bench)
+            return _name(found, bench)
     return replace(found, explanation="no single change cleared it, so no cause is named")
 
 
@@ -158,6 +165,12 @@ def _changes(symptom: Symptom, start: Path | None, seed: int) -> Iterator[tuple[
     yield "seed", Change(seed=(seed + 1) % 2**32)
 
 
+class _Execution(NamedTuple):
+    course: Course
+    broke_off: str
+    """Why it ended before its time, if it did."""
+
+
 @dataclass(frozen=True)
 class _Bench:
     """Runs trials from one starting point."""
@@ -172,30 +185,30 @@ class _Bench:
         return manifest.checkpoint_step(self.start) if self.start else 0
 
     def run(self, name: str, change: Change) -> Trial:
-        trial = self._run(name, change)
-        result = {None: "not run", True: "cleared", False: "shown"}[trial.cleared]
-        self.echo(f"from step {self.first_step}, change {name}: symptom {result}, loss {trial.loss:.4g} {trial.detail}")
+        return self.judge(name, self.execute(change))
+
+    def judge(self, name: str, execution: _Execution) -> Trial:
+        shown, loss = self.symptom.shown_by(execution.course), execution.course.loss(self.symptom.end)
+        cleared = False if shown else None if execution.broke_off else True
+        trial = Trial(name, cleared, loss, execution.broke_off)
+        self.echo(f"from step {self.first_step}, change {name}: {trial}")
         return trial
 
-    def _run(self, name: str, change: Change) -> Trial:
+    def execute(self, change: Change) -> _Execution:
         with tempfile.TemporaryDirectory(prefix="switchback-diagnose-") as scratch:
             folder = Path(scratch) / "record"
             checkpoints = folder / schema.CHECKPOINTS
             checkpoints.mkdir(parents=True)
             if self.start is not None:
                 shutil.copytree(self.start, checkpoints / self.start.name)
-            steps = min(self.symptom.onset + HORIZON, self.record.meta.total_steps) - self.first_step
-            done = Segment(str(folder), steps, change).execute(self.record.meta.command)
+            segment = Segment(str(folder), self.symptom.end - self.first_step, change)
+            done = segment.execute(self.record.meta.command)
             if not (folder / schema.META).is_file():
                 said = done.stderr.strip().splitlines() or ["it left no record of the segment"]
-                return Trial(name, None, float("nan"), said[-1])
+                return _Execution(Course.empty(), said[-1])
             again = open_record(folder)
             _refuse_other_conditions(self.record, again)
-            course = Course.of(again)
-        shown = self.symptom.shown_by(course)
-        if again.meta.status == "replayed" or shown:
-            return Trial(name, not shown, course.end, again.meta.reason if again.meta.status != "replayed" else "")
-        return Trial(name, None, course.end, again.meta.reason)
+            return _Execution(Course.of(again), "" if again.meta.status == "replayed" else again.meta.reason)
 
 
 def _refuse_other_conditions(record: Record, again: Record) -> None:
@@ -212,10 +225,14 @@ def _refuse_other_conditions(record: Record, again: Record) -> None:
 # -- the answer -------------------------------------------------------------------------------------------------
 
 
-def _name(found: Diagnosis, symptom: Symptom, bench: _Bench) -> Diagnosis:
+def _name(found: Diagnosis, bench: _Bench) -> Diagnosis:
     """Name the cause by the most specific change that cleared the symptom."""
+    symptom, order = bench.symptom, list(MEANINGS)
+    if symptom.outlier is None:  # nothing speaks against these batches but that the run does without them
+        order.remove("batch")
+        order.insert(-1, "batch")
     cleared, shown = ([t.change for t in found.trials[1:] if t.cleared is answer] for answer in (True, False))
-    best = min(cleared, key=list(MEANINGS).index)
+    best = min(cleared, key=order.index)
     suspects, trials = symptom.suspects, found.trials
     if best == "batch" and symptom.outlier is not None and len(suspects) > 1:
         alone = bench.run(f"batch of step {symptom.outlier} alone", Change(without=(symptom.outlier,)))

@@ -4,7 +4,7 @@ S = optimizer steps of a run's first attempt.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ F64 = NDArray[np.float64]
 
 PAST = 50
 """Steps before the onset that say what was normal."""
+HORIZON = 24
+"""Steps after the onset that a trial runs on for, if the symptom lasts so long."""
 TAIL = 8
 """Last steps of a trial; the symptom is there if most of them show it."""
 OUTLIER = 6.0
@@ -42,19 +44,26 @@ class Course:
         broken_S = ~np.isfinite(loss_S) | (trace.column("nonfinite").to_numpy() > 0)
         return cls(trace.column("step").to_numpy(), np.where(broken_S, np.inf, loss_S), norm_S)
 
-    @property
-    def end(self) -> float:
-        """Median of the last losses."""
-        return float(np.median(self.loss_S[-TAIL:])) if len(self.loss_S) else float("nan")
+    @classmethod
+    def empty(cls) -> "Course":
+        """Of a run that took no step."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))
+
+    def loss(self, end: int) -> float:
+        """Median loss of the last steps before `end`; NaN where there are none."""
+        last = self.loss_S[self.step_S < end][-TAIL:]
+        return float(np.median(last)) if len(last) else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Symptom:
-    """What went wrong, as a rule that any trial can be put to: it ends with a median loss above `level`."""
+    """What went wrong, as a rule that any trial can be put to: its median loss before `end` is above `level`."""
 
     onset: int
     """Step at which it began."""
     reason: str
+    end: int
+    """Steps after which a trial is judged."""
     level: float
     """In the loss's own unit."""
     suspects: tuple[int, ...]
@@ -68,7 +77,12 @@ class Symptom:
 
     def shown_by(self, course: Course) -> bool:
         """Whether a run or trial shows it."""
-        return len(course.loss_S) > 0 and course.end > self.level
+        return course.loss(self.end) > self.level
+
+    def as_in(self, course: Course) -> "Symptom":
+        """The symptom, judged where it is worst in `course` if it passes by itself before the end."""
+        seen = [end for end in range(self.onset + 1, self.end + 1) if course.loss(end) > self.level]
+        return self if self.shown_by(course) or not seen else replace(self, end=max(seen, key=course.loss))
 
 
 def find_symptom(record: Record, course: Course, onset: int | None = None) -> Symptom:
@@ -92,6 +106,7 @@ def find_symptom(record: Record, course: Course, onset: int | None = None) -> Sy
     return Symptom(
         onset=int(course.step_S[row]),
         reason=reason,
+        end=min(int(course.step_S[row]) + HORIZON, record.meta.total_steps),
         level=_level(losses, course.loss_S, row, record.meta.null_loss),
         suspects=tuple(int(course.step_S[i]) for i in suspects),
         outlier=int(course.step_S[outliers[0]]) if outliers else None,

@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ci_tools.record.intervention import Intervention
 from ci_tools.repro import counterfactual
 from ci_tools.repro.counterfactual import Diagnosis, diagnose
 from ci_tools.repro.segment import VARIABLE, Change, Segment, current_segment
+from ci_tools.repro.symptom import Symptom
 from tests.record import toy
 from tests.record.server import program
 from tests.repro.cases import BAD_STEP, CASES
@@ -63,6 +65,16 @@ def test_corrupt_batch_is_named_by_its_step_and_gradient(plant):
     assert f"cleared by another batch at step {BAD_STEP} (gradient norm not finite)" in found.sentence()
     assert found.rewound_to == 40
     assert "a corrupt batch" in found.render()
+
+
+def test_batch_is_blamed_last_where_its_gradient_was_usual():
+    symptom = Symptom(onset=9, reason="", end=20, level=1.0, suspects=(8, 9), outlier=None, excess=1.0, usual_norm=1.0)
+    trials = [counterfactual.Trial(name, name != "nothing", 0.5) for name in ("nothing", "batch", "half learning rate")]
+    found = Diagnosis("a", 9, "", 1.0, 0, trials)
+    assert counterfactual._name(found, SimpleNamespace(symptom=symptom)).cleared_by == "half learning rate"
+    assert (
+        counterfactual._name(replace(found, trials=trials[:2]), SimpleNamespace(symptom=symptom)).cleared_by == "batch"
+    )
 
 
 @pytest.mark.slow

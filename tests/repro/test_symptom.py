@@ -8,7 +8,9 @@ from ci_tools.repro.symptom import Course, find_symptom
 
 def symptom_of(loss_S, norm_S=None, null_loss=None, reason="", onset=None):
     norm_S = np.ones(len(loss_S)) if norm_S is None else norm_S
-    record = SimpleNamespace(path="run", meta=SimpleNamespace(recoveries=[], reason=reason, null_loss=null_loss))
+    record = SimpleNamespace(
+        path="run", meta=SimpleNamespace(recoveries=[], reason=reason, null_loss=null_loss, total_steps=100)
+    )
     return find_symptom(record, Course(np.arange(len(loss_S)), np.asarray(loss_S, float), norm_S), onset)
 
 
@@ -50,3 +52,15 @@ def test_suspects_are_the_onset_the_step_before_and_outlying_gradients():
     assert found.suspects == (70, 79, 80)
     assert found.outlier == 70
     assert found.excess == pytest.approx(400 / np.median(norm_S[30:70]))
+
+
+def test_symptom_that_passes_by_itself_is_judged_where_it_is_worst():
+    loss_S = falling()
+    loss_S[80:92] = np.linspace(9, 10, 12)
+    found = symptom_of(loss_S, onset=80)
+    course = Course(np.arange(100), loss_S, np.ones(100))
+    assert found.end == 100
+    assert not found.shown_by(course)
+    assert found.as_in(course).end == 92
+    assert found.as_in(course).shown_by(course)
+    assert found.as_in(Course.empty()) == found
