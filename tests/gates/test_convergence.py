@@ -61,6 +61,16 @@ def test_loss_that_is_far_above_the_null_loss_from_the_start_and_grows_is_a_dive
     assert failed(divergence(with_loss(0.7 * np.exp(0.05 * STEPS))))
 
 
+def test_loss_that_explodes_in_its_first_steps_is_a_divergence_though_it_comes_back():
+    found = divergence(with_loss(np.where((STEPS > 0) & (STEPS < 30), 500.0, made.NULL)))
+    assert failed(found)
+    assert found.reading.evidence["onset"] < 5
+
+
+def test_slow_drift_where_nothing_was_gained_is_no_divergence():
+    assert not failed(divergence(with_loss(made.NULL * (1 + 0.1 * STEPS / made.STEPS))))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
     "harmless",

@@ -100,6 +100,22 @@ def test_run_that_learned_nothing_does_not_accuse_its_labels(seed):
     assert not failed(label_noise(nothing, label))
 
 
+def test_share_of_a_regression_is_that_of_errors_beyond_validation():
+    run = regressed(1, 0.3)
+    error, usual = -run.margin_N, np.sqrt(run.example_loss_EV[0])
+    usual = usual * np.quantile(error, 0.25) / np.quantile(usual, 0.25)
+    expected = np.mean(error > np.quantile(usual, 0.95)) - 0.05
+    assert label_noise(run).reading.statistic == pytest.approx(expected, rel=1e-9)
+
+
+def test_class_that_is_not_learned_is_not_wrong_however_its_margins_scatter():
+    run, label = classified(1)
+    rng = np.random.default_rng(1)
+    rare = np.where(rng.random(N) < 0.4, -4.0, rng.normal(-0.2, 0.05, N))
+    scattered = replace(run, margin_N=np.where(label == 0, rare, run.margin_N))
+    assert not failed(label_noise(replace(scattered, example_loss_EV=np.zeros((0, 0))), label))
+
+
 def test_worst_examples_are_listed():
     run, label = classified(1)
     run.margin_N[[5, 77]] = [-30.0, -40.0]
