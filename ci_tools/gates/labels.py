@@ -61,7 +61,7 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     shares = {"against validation": gap or 0.0, "apart from their class": apart or 0.0}
     how = max(shares, key=lambda name: shares[name])
     share = max(shares[how], 0.0)
-    power = Z * np.sqrt(max(share, 1 / len(usable_N)) / len(usable_N))
+    power = float(Z * np.sqrt(max(share, 1 / len(usable_N)) / len(usable_N)))
     lowest = np.argsort(np.where(np.isfinite(margin_N), margin_N, np.inf))[:10]
     return Reading(
         statistic=share,

@@ -38,11 +38,10 @@ class Rise(NamedTuple):
 def rise(training: Training) -> Rise:
     """The highest that the loss ever stood, for three steps on end, above its best so far.
 
-    With l the least loss of three consecutive steps and B the least rolling median before (at most the null loss N, or
-    the first loss where that is higher), the height is (l − B) / max(|N − B|, |N|/4, 5 σ), σ being the noise of a step:
-    1 where all that was gained on N is lost again. The last two terms keep noise from counting while nothing has been
-    gained yet. A loss that ends as NaN or infinity has the height of the steps before (`height_before`): small where
-    one operation broke it.
+    With l the least loss of three consecutive steps, B the least rolling median so far and N the null loss, the height
+    is (l − B) / max(|N − B|, |N|/4, 5 σ), σ being the noise of a step: 1 where all that was gained on N is lost again.
+    The last two terms keep noise from counting while nothing has been gained yet. A loss that ends as NaN or infinity
+    has the height of the steps before (`height_before`): small where one operation broke it.
     """
     loss_S, null = training.loss_S, series.null_loss(training)
     bad = first_nonfinite(training)
@@ -54,7 +53,7 @@ def rise(training: Training) -> Rise:
     if len(row) < 3 or not np.isfinite(null):
         return Rise(float("nan"), 0, 0, 0)
     loss, step_R = loss_S[row], training.step_S[row]
-    smooth = np.minimum(series.rolling_median(loss, 2 * series.window(len(loss_S))), max(null, loss[0]))
+    smooth = series.rolling_median(loss, 2 * series.window(len(loss_S)))
     best = np.minimum.accumulate(smooth)[2:]
     scale = _scale(training, null, best)
     height = (np.minimum(np.minimum(loss[2:], loss[1:-1]), loss[:-2]) - best) / scale
