@@ -92,6 +92,7 @@ def test_gate_that_cannot_measure_one_run_keeps_its_default(clean, monkeypatch):
     monkeypatch.setattr(calibrate, "calibrated_gates", lambda: [blind, last_loss])
     result = calibrate.calibrate(0, clean)
     assert set(result.calibration.statistics) == {"last_loss"}
+    assert result.budget == 0.01, "it is shared by the gates that are calibrated"
     line = result.lines[0]
     assert (line.runs, line.limit, line.why_not) == (4, None, "sees nothing")
     assert "blind keeps its default: sees nothing" in result.render()
@@ -147,7 +148,8 @@ def test_missing_record_is_one_clear_error(clean):
 
 def test_clean_runs_are_trained_by_the_pipelines_own_stage_with_seeds_of_their_own(repository):
     change(["seeds=[1, 1002]", "train.steps=30"])
-    (repository / "dvc.yaml").write_text((repository / "dvc.yaml").read_text().replace("  train:\n", "  fit:\n"))
+    stages = (repository / "dvc.yaml").read_text().replace("  train:\n", "  fit:\n")
+    (repository / "dvc.yaml").write_text(stages + "  after: {cmd: echo after >> ran.log, deps: [doubled/text]}\n")
     params = (repository / "params.yaml").read_text()
     records = calibrate.train(2)
     assert [open_record(path).meta.seed for path in records] == [1001, 1003]
