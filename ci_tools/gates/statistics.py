@@ -168,7 +168,8 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
         return 0.0, 1.0
     z, p = t_quantile((1 + confidence) / 2, math.inf), successes / n
     middle, reach = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max((middle - reach) / (1 + z * z / n), 0.0), min((middle + reach) / (1 + z * z / n), 1.0)
+    low, high = (middle - reach) / (1 + z * z / n), (middle + reach) / (1 + z * z / n)
+    return low if successes else 0.0, high if successes < n else 1.0
 
 
 def looks(first: int, last: int) -> tuple[int, ...]:

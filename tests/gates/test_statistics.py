@@ -115,6 +115,11 @@ def test_wilson_interval_is_scipys(successes, n):
     assert wilson(successes, n) == pytest.approx(tuple(expected), abs=1e-12)
 
 
+def test_a_share_that_is_all_or_none_has_an_exact_end():
+    assert wilson(0, 400)[0] == 0.0
+    assert wilson(400, 400)[1] == 1.0
+
+
 def test_a_share_of_nothing_may_be_anything():
     assert wilson(0, 0) == (0.0, 1.0)
 
