@@ -12,7 +12,7 @@ from benchmarks.harness import ROOT
 from ci_tools.console import QUIET
 from ci_tools.errors import SwitchbackError, TrainingFailed
 
-NAMES = ("monitor", "train", "determinism", "pipeline", "kill", "against_main")
+NAMES = ("monitor", "train", "determinism", "pipeline", "kill", "against_main", "faults")
 WITH_PEERS = ("monitor", "train")
 RESULTS = Path("benchmarks/results")
 QUICK_RESULTS = Path("build/benchmarks")
@@ -54,6 +54,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help=f"folder for the JSON (default: {RESULTS})")
     parser.add_argument("--rounds", type=int, default=0, help="rounds, instead of the benchmark's own number")
     parser.add_argument("--count", type=int, default=0, help="kill, against_main: how often (default: 200 and 400)")
+    parser.add_argument("--rescore", action="store_true", help="faults: judge the runs that are there, make no others")
     parser.add_argument("--here", action="store_true", help="in this environment, without the peers it lacks")
     options = parser.parse_args(arguments)
     words = ["python -m benchmarks", options.name, "--quick" if options.quick else ""]
