@@ -38,6 +38,8 @@ NARROWER = (1.0, 1.5, 2.0)
 """Margins that show what a margin may be at the least."""
 GRIDS = {"flips": np.linspace(0, 0.16, 9), "blur": np.linspace(0, 1.6, 9)}
 """Per plant, sizes over which the one that makes a wanted drop is interpolated."""
+REFINEMENTS = 2
+"""Sizes tried between two of the grid for each wanted drop."""
 MOST_FALSE_ALARMS, LEAST_POWER = 0.05, 0.9
 """Of A/A comparisons that may fail; of drops of twice the margin that must, where both arms have the same seeds: that
 is how main is compared with unless its records hold other seeds."""
@@ -129,18 +131,21 @@ def pool(seeds: int, population: Rows, *, reordered: bool = False, **plant: floa
 
 
 def dropped(plant: str, drops: Sequence[float], clean: Pool, population: Rows) -> list[Pool]:
-    """Pools whose true drops come near the wanted ones: interpolated over a grid of few seeds, then corrected once."""
-    seeds, grid = len(clean.score_SN), GRIDS[plant]
+    """Pools whose true drops come near the wanted ones, found on fewer seeds by interpolation where needed finer."""
+    seeds = len(clean.score_SN)
     few = max(seeds // 4, 40)
-    quality = np.array([pool(few, population, **{plant: float(size)}).quality for size in grid])
-    reached = np.maximum.accumulate(quality[0] - quality)
-    arms = []
+    quality = {float(size): pool(few, population, **{plant: float(size)}).quality for size in GRIDS[plant]}
+
+    def size_for(drop: float) -> float:
+        sizes = sorted(quality)
+        reached = np.maximum.accumulate([quality[0.0] - quality[size] for size in sizes])
+        return float(np.interp(drop, reached, sizes))
+
     for drop in drops:
-        size = float(np.interp(drop, reached, grid))
-        first = clean.quality - pool(seeds, population, **{plant: size}).quality
-        size *= drop / first
-        arms.append(pool(seeds, population, **{plant: size}))
-    return arms
+        for _ in range(REFINEMENTS):
+            size = size_for(drop)
+            quality[size] = pool(few, population, **{plant: size}).quality
+    return [pool(seeds, population, **{plant: size_for(drop)}) for drop in drops]
 
 
 def _sigmoid(x: F32) -> F32:
