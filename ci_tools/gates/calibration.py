@@ -17,6 +17,8 @@ from ci_tools.errors import ConfigError
 from ci_tools.gates.verdict import Measurement
 
 FILE = Path("calibration.json")
+CEILING = 1.5
+"""Largest limit, over the largest clean statistic, where that is beyond the gate's own limit."""
 FEWEST_RUNS = 5
 """Fewer clean runs say nothing about rare values."""
 
@@ -56,7 +58,9 @@ class Calibration(Config):
         values = self.statistics.get(measurement.gate, ())
         if len(values) < FEWEST_RUNS or not all(map(math.isfinite, values)):
             return None
-        return max(upper_quantile(values, false_alarms), measurement.floor)
+        # Few runs can only support a limit far beyond all of them; a fault that reached it would have been plain.
+        ceiling = max(measurement.limit, CEILING * max(values))
+        return max(min(upper_quantile(values, false_alarms), ceiling), measurement.floor)
 
     def mismatch(self, params_digest: str, fingerprint: Mapping[str, str]) -> str:
         """Why these runs say nothing about one made under other conditions; empty where they do."""

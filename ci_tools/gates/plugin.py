@@ -24,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What `switchback gate` tells its tests."""
     group = parser.getgroup("switchback")
     group.addoption("--switchback-verdicts", metavar="FILE", help="verdicts.json to go on with")
+    group.addoption("--switchback-run-root", metavar="PATH", help="folder of the run's pipeline; default: here")
+    group.addoption("--switchback-run-seeds", metavar="N,N", help="its seeds; default: those of params.yaml")
     group.addoption("--switchback-base-root", metavar="PATH", help="folder of the base revision's pipeline")
     group.addoption("--switchback-base-seeds", metavar="N,N", help="seeds of its runs; default: those of this run")
     group.addoption("--switchback-base-why", metavar="TEXT", help="why there is no base revision to compare with")
@@ -46,12 +48,14 @@ def policy(request: pytest.FixtureRequest) -> "Acceptance":
 
 
 @pytest.fixture(scope="session")
-def run() -> "Run":
+def run(request: pytest.FixtureRequest) -> "Run":
     """The run of the working directory: records, metrics, data and model."""
     from ci_tools.gates.acceptance import own_run
+    from ci_tools.gates.run import open_run
 
+    root, seeds = (request.config.getoption(f"--switchback-run-{name}") for name in ("root", "seeds"))
     with _told():
-        return own_run()
+        return open_run(_numbers(seeds), Path(root)) if root and seeds else own_run()
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +66,11 @@ def baseline(request: pytest.FixtureRequest, run: "Run") -> "Baseline":
     root, seeds, why = (request.config.getoption(f"--switchback-base-{name}") for name in ("root", "seeds", "why"))
     if not root:
         return Baseline(None, why or "no base revision was named (`switchback gate --base main`)")
-    return Baseline(open_run([int(seed) for seed in seeds.split(",")] if seeds else run.seeds, Path(root)))
+    return Baseline(open_run(_numbers(seeds) if seeds else run.seeds, Path(root)))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _acceptance(config: pytest.Config) -> "Acceptance":

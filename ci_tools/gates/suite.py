@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ci_tools.config import digest
-from ci_tools.console import progress, quiet
+from ci_tools.console import progress, quiet, say
 from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.gates import calibration, files
 from ci_tools.gates import policy as policies
@@ -52,17 +52,11 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     settings, run = policies.load(), own_run()
     calibration.load()
     baseline, changes = _baseline(base, settings, run)
-    started = time.monotonic()
-    file, junit = FOLDER / VERDICTS, FOLDER / JUNIT
-    files.write(_heading(settings, run, base, changes, select), file)
-    junit.unlink(missing_ok=True)
-    why = "the gates were interrupted"
-    try:
-        why = _run_tests(file, _base_options(baseline), select)
-    finally:
-        verdicts = replace(files.read(file).ended(why), seconds=round(time.monotonic() - started, 3))
-        files.write(verdicts, file)
-        write_atomic(junit, files.junit(verdicts))
+    heading = _heading(settings, run, base, changes, select)
+    verdicts = _judge_once(heading, run, baseline)
+    while wanted := _seeds_wanted(verdicts, run, settings):
+        run, baseline = _with_more_seeds(run, baseline, wanted)
+        verdicts = _judge_once(heading, run, baseline)
     if not verdicts.verdicts:
         fix = "correct the expression" if select else "write a test that calls policy.require"
         raise ConfigError(f"no test {f'matches -k {select!r}' if select else 'found'}", where=TESTS, fix=fix)
@@ -70,6 +64,39 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     if not select and all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
         settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
     return verdicts
+
+
+def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
+    """Run the tests once; the files are whole whatever happens."""
+    started, file, junit = time.monotonic(), FOLDER / VERDICTS, FOLDER / JUNIT
+    files.write(heading, file)
+    junit.unlink(missing_ok=True)
+    why = "the gates were interrupted"
+    try:
+        why = _run_tests(file, [*_run_options(run), *_base_options(baseline)], heading.selection)
+    finally:
+        verdicts = replace(files.read(file).ended(why), seconds=round(time.monotonic() - started, 3))
+        files.write(verdicts, file)
+        write_atomic(junit, files.junit(verdicts))
+    return verdicts
+
+
+def _seeds_wanted(verdicts: Verdicts, run: Run, settings: Policy) -> int:
+    """How many seeds per arm an undecided comparison asks for; 0 where none asks for more than there are."""
+    asked = [
+        int(verdict.evidence.get("seeds wanted", 0))
+        for verdict in verdicts.verdicts
+        if verdict.outcome is Outcome.INCONCLUSIVE
+    ]
+    wanted = min(max(asked, default=0), settings.against_main.max_seeds)
+    return wanted if wanted > len(run.seeds) else 0
+
+
+def _with_more_seeds(run: Run, baseline: Baseline, wanted: int) -> tuple[Run, Baseline]:
+    from ci_tools.baseline import extend, paired_seeds
+
+    say(f"{len(run.seeds)} seeds per arm do not decide; training up to {wanted} in both")
+    return extend(run, baseline, paired_seeds(run, wanted))
 
 
 def _baseline(base: str, settings: Policy, run: Run) -> tuple[Baseline, list[str]]:
@@ -99,6 +126,10 @@ def _heading(settings: Policy, run: Run, base: str, changes: Sequence[str], sele
         started=now(),
         pending=(lost,),
     )
+
+
+def _run_options(run: Run) -> list[str]:
+    return ["--switchback-run-root", str(run.root), "--switchback-run-seeds", ",".join(map(str, run.seeds))]
 
 
 def _base_options(baseline: Baseline) -> list[str]:

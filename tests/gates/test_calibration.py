@@ -116,3 +116,10 @@ def test_calibration_made_under_other_conditions_says_which(params, fingerprint,
     found = made().mismatch(params, fingerprint)
     assert words in found
     assert bool(found) == bool(words)
+
+
+def test_few_runs_raise_the_limit_no_further_than_half_again_what_they_reached():
+    spread = (1.0, 1.0, 1.0, 1.0, 6.0)
+    assert upper_quantile(spread, 1e-3) > 100
+    assert made(statistics={"jump": spread}).limit(jump(1.0), 1e-3) == 9.0
+    assert made(statistics={"jump": (1.0, 1.0, 1.0, 1.0, 2.0)}).limit(jump(1.0), 1e-3) == 8.0

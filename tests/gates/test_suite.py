@@ -4,6 +4,7 @@ import pytest
 
 from ci_tools.errors import ConfigError
 from ci_tools.gates import Outcome, files, suite
+from ci_tools.gates.run import open_run
 from tests.gates import project
 
 GATES = """\
@@ -320,3 +321,36 @@ def test_where_no_baseline_could_be_made_the_tests_learn_why(tmp_path, monkeypat
     monkeypatch.setattr(baseline, "prepare", lambda *_: Baseline(None, "main has no pipeline"))
     monkeypatch.setattr(baseline, "policy_difference", lambda ref: [])
     assert suite.judge(base="main").outcome is Outcome.PASSED
+
+
+UNDECIDED = """\
+from ci_tools.gates import Reading, gate
+
+@gate(limit=1.0, unit="")
+def quality(run):
+    enough = len(run.seeds) >= 4
+    evidence = {} if enough else {"seeds wanted": len(run.seeds) + 1}
+    return Reading(statistic=0.5, interval=(0.0, 0.9 if enough else 2.0), diagnosis=f"{run.root}", evidence=evidence)
+
+def test_quality(run, policy):
+    policy.require(quality(run))
+"""
+
+
+@pytest.mark.parametrize(("max_seeds", "outcome"), [(10, "passed"), (3, "inconclusive")])
+def test_undecided_comparison_gets_more_seeds_until_it_is_decided_or_has_no_more(
+    tmp_path, monkeypatch, max_seeds, outcome
+):
+    monkeypatch.chdir(tmp_path)
+    policy = f"against_main: {{seeds: 2, max_seeds: {max_seeds}}}\n"
+    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy=policy)
+    asked = []
+
+    def extend(run, baseline, seeds):
+        asked.append(tuple(seeds))
+        return open_run(seeds, tmp_path / "elsewhere"), baseline
+
+    monkeypatch.setattr("ci_tools.baseline.extend", extend)
+    (verdict,) = suite.judge().verdicts
+    assert (verdict.outcome, verdict.diagnosis) == (outcome, str(tmp_path / "elsewhere"))
+    assert asked == [(1, 2, 3), (1, 2, 3, 4)][: min(max_seeds, 4) - 2]
