@@ -97,7 +97,7 @@ def _parts(x_S: F64) -> list[F64]:
 
 
 @gate(
-    limit=4.0,
+    limit=6.0,
     unit="noise scale over batch size",
     remedy="use a larger batch or accumulate gradients; look for targets or inputs that are shuffled or augmented away",
     floor=1.2,
@@ -108,11 +108,11 @@ def gradient_noise(training: Training) -> Reading:
 
     The gradients of the two halves of a batch of B samples have cosine c = |G|² / (|G|² + 2 tr(Σ)/B), so the noise
     scale over the batch size is B_simple / B = (1/c − 1)/2 (McCandlish et al. 2018, eq. 2.9). c is averaged over the
-    weight matrices, so that no large layer dominates, and over the probes before a divergence and until 90 % of all
-    progress is made, because noise outgrows the signal in every run that converges. The statistic is the ratio at the
-    upper end of the 90 % t interval of that mean; few probes make it small, so an alarm needs evidence. It is 0 where
-    the progress was made before the third probe. Epochs of fewer than 4 batches tell nothing: their halves are no
-    independent samples, and near an optimum they pull in opposite directions.
+    weight matrices, so that no large layer dominates, and over the probes before the ascent of a divergence and until
+    90 % of all progress is made, because noise outgrows the signal in every run that converges. The statistic is the
+    ratio at the upper end of the 90 % t interval of that mean; few probes make it small, so an alarm needs evidence.
+    It is 0 where the progress was made before the third probe. Epochs of fewer than 4 batches tell nothing: their
+    halves are no independent samples, and near an optimum they pull in opposite directions.
     """
     if training.steps_per_epoch < 4:
         return unmeasured(f"an epoch has {training.steps_per_epoch} batches; from 4 on halves are nearly independent")
@@ -150,7 +150,7 @@ def gradient_noise(training: Training) -> Reading:
 
 
 def _early_probes(training: Training) -> NDArray[np.bool_]:
-    """Probes until 90 % of all progress on the null loss is made, and none behind a divergence, [P]."""
+    """Probes until 90 % of all progress on the null loss is made, and none of a divergence's ascent, [P]."""
     step_P = training.probe_step_P
     if not len(training.loss_S) or not len(step_P):
         return np.zeros(len(step_P), dtype=bool)
@@ -159,7 +159,8 @@ def _early_probes(training: Training) -> NDArray[np.bool_]:
     null, finite_S = series.null_loss(training), smooth_S[np.isfinite(smooth_S)]
     progress = max(null - float(finite_S.min()) if len(finite_S) else 0.0, abs(null) / 4)
     early_P: NDArray[np.bool_] = np.nan_to_num(null - loss_P) < 0.9 * progress
-    return early_P & (step_P < rise(training).diverged_at)
+    found = rise(training)
+    return early_P & (step_P < (found.best_step if found.diverged_at < NEVER else NEVER))
 
 
 def _t_error(x: F64) -> float:

@@ -15,7 +15,7 @@ FEWEST = 50
 """Examples below which a share tells nothing."""
 TAIL = 3.0
 """Robust standard deviations below its class at which an example stands apart."""
-REGRESSION_TAIL = 0.95
+REGRESSION_TAIL = 0.9
 """Quantile of the validation errors above which a training error is large."""
 Z = 1.96
 """Of a 95 % interval."""
@@ -39,11 +39,12 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
       that, at the null loss each, would explain by how much the training loss ended above the validation loss (lower
       end of its 95 % interval). Of a validation example only p = exp(−loss) is known; its margin counts as below 0
       where p is on average (of log odds) under half-way from 1/K, K being the number of classes, to 1/2. For a
-      regression (all margins ≤ 0), the first share is that of training errors above the validation errors' 95 %
-      quantile, less 5 %, after aligning the lower quartiles.
+      regression (all margins ≤ 0), the first share is that of training errors above the validation errors' 90 %
+      quantile, less 10 %, the quantile being scaled down by the lower quartiles where that of validation is larger
+      (of several outputs the loss tells the root mean square, the margin the mean).
     - apart from their class, which needs `label_N` and also sees noise that validation shares: the share of margins
-      more than 3 robust standard deviations (of the upper half) under the median of their class, and as far below 0 as
-      half that median is above. Classes with a negative median are not learned and left out.
+      more than 3 robust standard deviations (of the upper half) under the median of their class, and as far below 0
+      as that median is above. Classes with a negative median are not learned and left out.
 
     Args:
         training: the run.
@@ -113,9 +114,9 @@ def _unexplained_gap(training: Training, loss_V: F64) -> float:
 
 
 def _large_errors(error_N: F64, error_V: F64) -> float:
-    """Share of training errors above the validation errors' upper quantile, once their lower quartiles agree."""
+    """Share of training errors above the validation errors' upper quantile, beyond the share that is there."""
     quarter_N, quarter_V = np.quantile(error_N, 0.25), np.quantile(error_V, 0.25)
-    usual = np.quantile(error_V, REGRESSION_TAIL) * (quarter_N / quarter_V if quarter_V > 0 else 1.0)
+    usual = np.quantile(error_V, REGRESSION_TAIL) * min(quarter_N / quarter_V if quarter_V > 0 else 1.0, 1.0)
     return float((error_N > usual).mean()) - (1 - REGRESSION_TAIL)
 
 
@@ -128,5 +129,5 @@ def _apart(margin_N: F64, label_N: NDArray[np.int64] | None) -> float | None:
         middle = series.median(margin)
         if len(margin) >= FEWEST and middle > 0:
             upper = series.MAD_TO_SIGMA * series.median(margin[margin >= middle] - middle)
-            apart += int((margin < min(-middle / 2, middle - TAIL * upper)).sum())
+            apart += int((margin < min(-middle, middle - TAIL * upper)).sum())
     return apart / len(margin_N)

@@ -36,8 +36,8 @@ def numerical_instability(training: Training) -> Reading:
 
     A gradient that is not finite is wrong by at least its own size and reads 1/u, unless the loss scaling of half
     precision skips such steps now and then. What comes behind a divergence (`rise.diverged_at`) is its consequence and
-    left out, except errors larger than the gradient itself: saturation loses gradients, which is an error of 1, but
-    makes up none.
+    left out, except an error larger than the gradient itself at the first of all shadow steps: saturation loses
+    gradients, which is an error of 1, but makes up none, and no earlier step vouches for the arithmetic.
     """
     roundoff = UNIT_ROUNDOFF.get(training.precision, 2.0**-24)
     row, until = first_nonfinite(training), rise(training).diverged_at
@@ -77,6 +77,7 @@ def _worst_shadow(training: Training, roundoff: float, until: int) -> tuple[F64 
         return None, 0
     error_HL = np.where(np.isfinite(error_HL), error_HL, 1.0)
     spurious_H = np.median(error_HL, axis=1) > SPURIOUS
+    spurious_H[1:] = False
     usable_H = np.isfinite(sensitivity_HL).all(axis=1) & ((step_H <= until) | spurious_H)
     if not usable_H.any():
         return None, 0

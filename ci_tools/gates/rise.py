@@ -23,7 +23,7 @@ class Rise(NamedTuple):
     step: int
     """Where it stood highest, or stopped being finite."""
     best_step: int
-    """Where it stood lowest before."""
+    """Where it stood lowest before the onset."""
     onset: int
     """First step at which the loss stood as high as a divergence, or as high as it ever did."""
     blew_up: bool = False
@@ -39,9 +39,9 @@ def rise(training: Training) -> Rise:
     """The highest that the loss ever stood, for three steps on end, above its best so far.
 
     With l the least loss of three consecutive steps, B the least rolling median so far and N the null loss, the height
-    is (l − B) / max(|N − B|, |N|/4, 5 σ), σ being the noise of a step: 1 where all that was gained on N is lost again.
-    The last two terms keep noise from counting while nothing has been gained yet. A loss that ends as NaN or infinity
-    has the height of the steps before (`height_before`): small where one operation broke it.
+    is (l − B) / max(|N − B|, |N|/4, min(6 σ, |N|)), σ being the noise of the steps before: 1 where all that was gained
+    on N is lost again. The last two terms keep noise from counting while nothing has been gained yet. A loss that ends
+    as NaN or infinity has the height of the steps before (`height_before`): small where one operation broke it.
     """
     loss_S, null = training.loss_S, series.null_loss(training)
     bad = first_nonfinite(training)
@@ -53,13 +53,15 @@ def rise(training: Training) -> Rise:
     if len(row) < 3 or not np.isfinite(null):
         return Rise(float("nan"), 0, 0, 0)
     loss, step_R = loss_S[row], training.step_S[row]
-    smooth = series.rolling_median(loss, 2 * series.window(len(loss_S)))
+    width = 2 * series.window(len(loss_S))
+    smooth = series.rolling_median(loss, width)
+    smooth[: width - 1] = np.maximum(smooth[: width - 1], null)  # a few low steps are luck, not progress
     best = np.minimum.accumulate(smooth)[2:]
-    scale = _scale(training, null, best)
+    scale = _scale(loss, null, best)
     height = (np.minimum(np.minimum(loss[2:], loss[1:-1]), loss[:-2]) - best) / scale
     at = int(np.argmax(height))
-    best_at = int(np.argmin(smooth[: at + 1]))
     onset = int(np.argmax(height >= min(DIVERGED, height[at])))
+    best_at = int(np.argmin(smooth[: onset + 1]))
     return Rise(float(height[at]), int(step_R[at + 2]), int(step_R[best_at]), int(step_R[onset]))
 
 
@@ -80,13 +82,13 @@ def height_before(training: Training, row: int) -> float:
     if not len(last) or not np.isfinite(null):
         return 0.0
     best = np.array([series.median(past[: max(row - 3, 1)])])
-    height = float(((last.max() - best) / _scale(training, null, best))[0]) / 2
+    height = float(((last.max() - best) / _scale(past[: max(row - 3, 1)], null, best))[-1]) / 2
     norm_S = series.log10(training.grad_norm_S[:row])
     decades = norm_S[-3:] - series.median(norm_S[: max(row - 3, 1)])
     return max(height, float(np.nan_to_num(decades).max()), 0.0)
 
 
-def _scale(training: Training, null: float, best: F64) -> F64:
-    noise = series.step_noise(training.loss_S)
-    least = max(abs(null) / 4, min(5 * noise, abs(null)) if np.isfinite(noise) else 0.0, 1e-12)
-    return np.maximum(np.abs(null - best), least)
+def _scale(loss: F64, null: float, best: F64) -> F64:
+    """What a rise is measured by at the steps of `best`, which are the last of those of `loss`."""
+    noise = np.nan_to_num(series.step_noise(loss, 2 * series.window(len(loss))))[-len(best) :]
+    return np.maximum(np.abs(null - best), np.clip(6 * noise, abs(null) / 4 + 1e-12, abs(null) + 1e-12))

@@ -53,16 +53,16 @@ def _row_medians(rows_SW: F64) -> F64:
     return middle_S
 
 
-def step_noise(x_S: F64) -> float:
-    """Standard deviation of one step about the trend, from differences of neighbours, in the run's quieter parts.
+def step_noise(x_S: F64, width: int) -> F64:
+    """Standard deviation of one step about the trend, from differences of neighbours in the last `width` steps, [S].
 
-    The lower quartile over windows, so that neither a steep start nor a divergence counts as noise.
+    Earlier steps, which have fewer behind them, get the value of the first `width`.
     """
-    width = 2 * window(len(x_S))
     clean_S = np.where(np.isfinite(x_S), x_S, np.nan)
-    parts = [spread(np.diff(clean_S[i : i + width])) for i in range(0, max(len(x_S) - width // 2, 1), width)]
-    found = np.array([part for part in parts if np.isfinite(part)])
-    return float(np.quantile(found, 0.25)) / np.sqrt(2) if len(found) else float("nan")
+    noise_S: F64 = MAD_TO_SIGMA / np.sqrt(2) * rolling_median(np.abs(np.diff(clean_S, prepend=np.nan)), width)
+    if len(noise_S):
+        noise_S[:width] = noise_S[min(width, len(noise_S)) - 1]
+    return noise_S
 
 
 def null_loss(training: Training) -> float:

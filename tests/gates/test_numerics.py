@@ -78,15 +78,20 @@ def test_loss_that_blew_up_before_is_not_unstable_arithmetic():
     assert not failed(numerical_instability(replace(run, loss_S=loss)))
 
 
-def test_behind_a_divergence_lost_gradients_do_not_count_but_made_up_ones_do():
-    diverged = replace(made.clean(1), loss_S=np.where(STEPS < 90, made.fall(), 30.0))
-    late = diverged.shadow_step_H > 100
+def with_divergence(run, at, shadow_from, error):
+    """The loss rises for good at a step, and the shadow steps behind another show an error."""
+    late = run.shadow_step_H > shadow_from
+    diverged = replace(run, loss_S=np.where(at > STEPS, made.fall(), 30.0))
+    return replace(diverged, shadow_error_HL=np.where(late[:, None], error, run.shadow_error_HL))
 
-    def error(size):
-        return replace(diverged, shadow_error_HL=np.where(late[:, None], size, diverged.shadow_error_HL))
 
-    assert not failed(numerical_instability(error(1.0)))
-    assert failed(numerical_instability(error(20.0)))
+@pytest.mark.parametrize(
+    ("at", "shadow_from", "error", "fails"),
+    [(10, 0, 20.0, True), (10, 0, 1.0, False), (90, 100, 20.0, False), (90, 70, 20.0, True)],
+    ids=["made up at the first shadow step", "lost", "made up later", "made up before"],
+)
+def test_behind_a_divergence_only_what_the_first_shadow_step_makes_up_counts(at, shadow_from, error, fails):
+    assert failed(numerical_instability(with_divergence(made.clean(1), at, shadow_from, error))) is fails
 
 
 @pytest.mark.parametrize(("precision", "fails"), [("fp16", False), ("float32", True)])
