@@ -97,7 +97,7 @@ def _parts(x_S: F64) -> list[F64]:
 
 
 @gate(
-    limit=6.0,
+    limit=4.0,
     unit="noise scale over batch size",
     remedy="use a larger batch or accumulate gradients; look for targets or inputs that are shuffled or augmented away",
     floor=1.2,
@@ -118,7 +118,9 @@ def gradient_noise(training: Training) -> Reading:
         return unmeasured(f"an epoch has {training.steps_per_epoch} batches; from 4 on halves are nearly independent")
     matrices, early_P = training.matrices(), _early_probes(training)
     cosine_PM = training.half_cosine_PL[early_P][:, matrices]
-    there_PM = np.isfinite(cosine_PM) & (cosine_PM != 0)  # a layer without a gradient has a cosine of exactly 0
+    row_P = np.clip(np.searchsorted(training.step_S, training.probe_step_P[early_P]), 0, len(training.step_S) - 1)
+    # Of a layer that gets no gradient, frozen for instance, the halves say nothing.
+    there_PM = np.isfinite(cosine_PM) & (training.grad_rms_SL[row_P][:, matrices] > 0)
     cosine_P = np.array([row[there].mean() for row, there in zip(cosine_PM, there_PM, strict=True) if there.any()])
     if len(cosine_P) < 3:
         if (

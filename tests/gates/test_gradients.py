@@ -135,8 +135,10 @@ def test_halves_of_a_data_set_of_few_batches_tell_nothing():
 
 def test_layers_without_gradient_do_not_look_like_noise():
     run = with_cosine(stalled(made.clean(1)), 0.15)
-    frozen = np.where(np.arange(10) < 6, 0.0, run.half_cosine_PL)
-    assert not failed(gradient_noise(replace(run, half_cosine_PL=frozen)))
+    frozen = np.arange(10) < 6
+    half_cosine, rms = np.where(frozen, -0.2, run.half_cosine_PL), np.where(frozen, 0.0, run.grad_rms_SL)
+    assert failed(gradient_noise(replace(run, half_cosine_PL=half_cosine)))
+    assert not failed(gradient_noise(replace(run, half_cosine_PL=half_cosine, grad_rms_SL=rms)))
 
 
 def spiked(run, steps, factor=1e4):
