@@ -19,6 +19,8 @@ REGRESSION_TAIL = 0.9
 """Quantile of the validation errors above which a training error is large."""
 Z = 1.96
 """Of a 95 % interval."""
+NATURAL = 0.01
+"""Share of wrong labels that any data set has."""
 
 
 @gate(
@@ -59,19 +61,18 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     gap, apart = _against_validation(training, usable_N, label_N), _apart(margin_N, label_N)
     if gap is None and apart is None:
         return unmeasured("neither validation losses nor labels are there to compare the margins with")
-    shares = {"against validation": gap or 0.0, "apart from their class": apart or 0.0}
+    against, half_width = gap or (0.0, 0.0)
+    shares = {"against validation": against, "apart from their class": apart or 0.0}
     how = max(shares, key=lambda name: shares[name])
     share = max(shares[how], 0.0)
-    power = float(Z * np.sqrt(max(share, 1 / len(usable_N)) / len(usable_N)))
+    power = max(half_width, Z / float(np.sqrt(len(usable_N))) / 2)
+    found = "No wrong labels found"
+    if share > NATURAL:
+        found = f"{100 * share:.1f} % of {len(usable_N)} training examples are learned against their label ({how})"
     lowest = np.argsort(np.where(np.isfinite(margin_N), margin_N, np.inf))[:10]
     return Reading(
         statistic=share,
-        diagnosis=(
-            f"{100 * share:.1f} % of {len(usable_N)} training examples are learned against their label ({how}); "
-            f"a share of under {100 * power:.2g} % would not be seen."
-            if share > power
-            else f"No wrong labels found at this power: a share of under {100 * power:.2g} % would not be seen."
-        ),
+        diagnosis=f"{found}; less than {100 * power:.1f} % would not show.",
         evidence=shares
         | {
             "negative margins": float((usable_N < 0).mean()),
@@ -81,7 +82,10 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     )
 
 
-def _against_validation(training: Training, margin_N: F64, label_N: NDArray[np.int64] | None) -> float | None:
+def _against_validation(
+    training: Training, margin_N: F64, label_N: NDArray[np.int64] | None
+) -> tuple[float, float] | None:
+    """The share, and the half width of the interval of the gap that bounds it."""
     loss_EV = training.example_loss_EV
     loss_EV = loss_EV[np.isfinite(loss_EV).all(axis=1)] if loss_EV.size else loss_EV
     if loss_EV.size == 0 or loss_EV.shape[1] < FEWEST or not len(training.loss_S):
@@ -92,7 +96,8 @@ def _against_validation(training: Training, margin_N: F64, label_N: NDArray[np.i
         # Without labels, as many classes as equally frequent ones would have this null loss.
         classes = np.exp(series.null_loss(training)) if label_N is None else len(np.unique(label_N))
         excess = float((margin_N < 0).mean()) - _doubted(loss_EV, max(classes, 2.0))
-    return min(excess, _unexplained_gap(training, loss_EV[-1]))
+    gap, half_width = _unexplained_gap(training, loss_EV[-1])
+    return min(excess, gap - half_width), half_width
 
 
 def _doubted(loss_EV: F64, classes: float) -> float:
@@ -103,14 +108,15 @@ def _doubted(loss_EV: F64, classes: float) -> float:
     return float((odds_V < np.log(least / (1 - least))).mean())
 
 
-def _unexplained_gap(training: Training, loss_V: F64) -> float:
-    """Lower end of (training loss − validation loss) / (null loss − validation loss) at the end of the run."""
+def _unexplained_gap(training: Training, loss_V: F64) -> tuple[float, float]:
+    """(training loss − validation loss) / (null loss − validation loss) at the end, and its interval's half width."""
     last = training.loss_S[-2 * series.window(len(training.loss_S)) :]
     last, null = last[np.isfinite(last)], series.null_loss(training)
     if len(last) < 2 or not np.isfinite(null):
-        return 0.0
+        return 0.0, 0.0
     error = np.sqrt(last.var(ddof=1) / len(last) + loss_V.var(ddof=1) / len(loss_V))
-    return float((last.mean() - loss_V.mean() - Z * error) / max(null - loss_V.mean(), abs(null) / 4, 1e-12))
+    gain = max(null - loss_V.mean(), abs(null) / 4, 1e-12)
+    return float((last.mean() - loss_V.mean()) / gain), float(Z * error / gain)
 
 
 def _large_errors(error_N: F64, error_V: F64) -> float:
