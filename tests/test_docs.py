@@ -1,18 +1,42 @@
-"""What the documents promise exists."""
+"""What the documents promise exists, and what they say of the gates is so.
 
+After a full campaign, `python -m tests.test_docs` puts the measured tables into docs/gates.md.
+"""
+
+import importlib
+import json
+import math
+import pkgutil
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from ruamel.yaml import YAML
 
+from benchmarks.faults import score
+from ci_tools import config, gates
 from ci_tools.cli import app, schemas
 from ci_tools.config import leaves
+from ci_tools.gates import training
+from ci_tools.gates.causes import CAUSES_FIRST
+from ci_tools.gates.gradients import gradient_noise
+from ci_tools.gates.labels import label_noise
+from ci_tools.gates.numerics import numerical_instability
+from ci_tools.gates.overfitting import overfitting
+from ci_tools.gates.policy import Metric, Policy
+from ci_tools.gates.quality import quality_against_main, simpler_model, slices_against_main
+from ci_tools.gates.statistics import looks, tail_of_look
 from ci_tools.record import open_record
+from ci_tools.repro.counterfactual import MEANINGS
 from model.params import Params
+from tests.gates.test_plugin import OWN_GATE
 
 ROOT = Path(__file__).parents[1]
+GATES_PAGE = ROOT / "docs/gates.md"
+RESULTS = ROOT / "benchmarks/results"
+NOT_MEASURED = "Not measured yet."
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 COMMANDS = {command.callback.__name__ for command in app.registered_commands} | {"schema"}
 SCHEMAS = {command.callback.__name__ for command in schemas.registered_commands}
@@ -42,8 +66,12 @@ class TestDocument:
             assert task in TASKS
 
 
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
 def test_readme_loop_runs_and_leaves_a_finished_record(tmp_path, monkeypatch):
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    (block,) = blocks(ROOT / "README.md", "python")
     assert sum(line.rstrip().endswith("# +") for line in block.splitlines()) <= 10
 
     class Rows(NamedTuple):
@@ -68,3 +96,135 @@ def test_documented_settings_exist():
         text = path.read_text()
         for key in re.findall(r"--set '?([a-z_.]+)=", text) + re.findall(r"`((?:data|train)\.[a-z_.]+)`", text):
             assert key in known or key.endswith(".npz"), key
+
+
+def test_loop_with_evidence_leaves_what_the_gates_need(tmp_path, monkeypatch):
+    (block,) = blocks(ROOT / "docs/reproduce.md", "python")
+    (readme,) = blocks(ROOT / "README.md", "python")
+
+    class Rows(NamedTuple):
+        x: torch.Tensor
+        y: torch.Tensor
+
+    def draw(n):
+        x = torch.randn(n, 4, generator=torch.Generator().manual_seed(n))
+        return Rows(x, (x[:, 0] > 0).long() + (x[:, 1] > 0).long())
+
+    def build(lr):
+        model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+        return model, torch.optim.AdamW(model.parameters(), lr)
+
+    monkeypatch.chdir(tmp_path)
+    names = {"build": build, "rows": draw(640), "validation": draw(200), "classes": 3, "log": math.log}
+    names |= {"inf": math.inf, "cat": torch.cat, "cross_entropy": torch.nn.functional.cross_entropy}
+    imports = [line for line in readme.splitlines() if line.startswith("from ")]
+    exec("\n".join([*imports, block]), names)
+    run = training.read(open_record("runs/seed-1"))
+    for gate in (gradient_noise, label_noise, overfitting, numerical_instability):
+        assert math.isfinite(gate(run).reading.statistic), gate.name
+
+
+def shipped_gates():
+    modules = [f"ci_tools.gates.{one.name}" for one in pkgutil.iter_modules(gates.__path__)]
+    found = [value for name in modules for value in vars(importlib.import_module(name)).values()]
+    return {gate.name: gate for gate in found if isinstance(gate, gates.Gate)}
+
+
+class TestGatesPage:
+    text = GATES_PAGE.read_text()
+
+    def rows(self, heading):
+        """Cells of the table under a heading, without its head."""
+        section = re.split(r"^#+ ", self.text.partition(f"# {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+        lines = re.findall(r"^\|(.*)\|$", section, re.MULTILINE)
+        return [[cell.strip() for cell in line.split("|")] for line in lines[2:]]
+
+    def test_table_holds_every_gate_with_its_limits_and_unit(self):
+        table = {name.strip("`"): cells for name, *cells in self.rows("All gates")}
+        known = shipped_gates()
+        assert table.keys() == known.keys()
+        from_policy = {
+            quality_against_main: "margin",
+            slices_against_main: "slice_margin",
+            simpler_model: "simpler_margin",
+        }
+        assert Metric.model_fields.keys() > set(from_policy.values())
+        for name, (_, limit, calibrated, *_) in table.items():
+            gate = known[name]
+            largest = f"`{from_policy[gate]}`" if gate in from_policy else f"{gate.limit:g}"
+            assert limit == f"{largest} {gate.unit}", name
+            assert calibrated == (f"{gate.floor:g}" if gate.calibrated else "—"), name
+
+    def test_statistic_of_every_gate_is_explained(self):
+        assert set(re.findall(r"\*\*`(\w+)`\*\*", self.text)) == shipped_gates().keys()
+
+    def test_example_policy_is_valid_and_names_gates(self):
+        (block,) = blocks(GATES_PAGE, "yaml")
+        policy = config.validate(YAML(typ="safe", pure=True).load(block), Policy, where="docs/gates.md")
+        assert policy.gates.keys() < shipped_gates().keys()
+
+    def test_own_gate_is_the_one_that_is_tested(self):
+        assert blocks(GATES_PAGE, "python") == [OWN_GATE]
+
+    def test_order_of_causes(self):
+        section = self.text.partition("## The order of causes")[2].partition("\n## ")[0]
+        assert tuple(re.findall(r"`(\w+)`", section)) == CAUSES_FIRST
+
+    def test_causes_that_diagnosis_can_name(self):
+        assert [cause for _, cause in self.rows("Diagnosis")] == list(
+            dict.fromkeys(meaning.cause for meaning in MEANINGS.values())
+        )
+
+    def test_errors_of_the_looks(self):
+        plan = Policy().against_main
+        numbers = looks(plan.seeds, plan.max_seeds)
+        tails = [f"{tail_of_look(seeds, numbers, plan.confidence):.4f}" for seeds in numbers]
+        said = f"each side may err with {tails[0]} at the first look and {tails[1]} at the second."
+        settings = f"With {plan.seeds}, {plan.max_seeds} and {plan.confidence}"
+        assert f"{settings}, {said}" in " ".join(self.text.split())
+
+    @pytest.mark.parametrize("name", ["against_main", "faults"])
+    def test_measured_tables_are_those_of_the_committed_results(self, name):
+        assert between(self.text, name) == measured(name)
+
+
+def between(text, name):
+    """What stands between the markers of a measured table."""
+    return re.findall(rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", text, re.DOTALL)[0]
+
+
+def measured(name):
+    """The tables of a committed campaign, as markdown."""
+    path = RESULTS / f"{name}-cpu.json"
+    if not path.exists():
+        return NOT_MEASURED
+    result = json.loads(path.read_text())
+    origin = f"By `{result['command']}` at commit {result['commit'][:9]}, {result['date'][:10]}."
+    return "\n\n".join([*TABLES[name](result["facts"]), origin])
+
+
+def against_main_table(facts):
+    lines = ["| main against | passed | inconclusive | failed | 95 % | pairs, mean |", "|---|---|---|---|---|---|"]
+    for name, case in facts.items():
+        if isinstance(case, dict):
+            shares = [f"{100 * case[f'{outcome} share']:.1f} %" for outcome in ("passed", "inconclusive", "failed")]
+            low, high = case["95 % interval of failed"]
+            cells = [name, *shares, f"{100 * low:.1f} to {100 * high:.1f}", f"{case['mean seeds']:.1f}"]
+            lines.append(f"| {' | '.join(cells)} |")
+    return ["\n".join(lines)]
+
+
+def faults_tables(facts):
+    """All rates under calibrated limits, and without the confusion matrix under the default ones."""
+    plain = score.markdown(facts["default limits"]).partition("\n\n| planted")[0]
+    return [score.markdown(facts["calibrated"]), "The same without a calibration, by the default limits:", plain]
+
+
+TABLES = {"against_main": against_main_table, "faults": faults_tables}
+
+
+if __name__ == "__main__":
+    page = GATES_PAGE.read_text()
+    for table in TABLES:
+        page = page.replace(between(page, table), measured(table)) if between(page, table) != measured(table) else page
+    GATES_PAGE.write_text(page)
