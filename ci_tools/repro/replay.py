@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from ci_tools.errors import CheckpointError, RecordError
@@ -112,16 +111,13 @@ def replay(path: str | Path, segments: int, seed: int, echo: Callable[[str], Non
 def _stretches(record: Record, findings: list[str]) -> list[Stretch]:
     """Stretches between checkpoints that verify; damaged checkpoints are findings."""
     good: list[tuple[Path, int]] = []
-    steps = record.trace.column("step").to_numpy()
     for folder in record.checkpoints:
         try:
             stated = manifest.verify(folder)["trace_rows"]
         except CheckpointError as error:
             findings.append(str(error))
             continue
-        # The last row of the step before: a return behind this checkpoint would have deleted it.
-        before = np.flatnonzero(steps == manifest.checkpoint_step(folder) - 1)
-        rows = int(before[-1]) + 1 if before.size else 0
+        rows = record.rows_before(manifest.checkpoint_step(folder))
         if stated != rows:
             findings.append(f"{folder.name}: its manifest counts {stated} trace rows, the trace {rows}")
         good.append((folder, rows))

@@ -163,7 +163,11 @@ def test_manifest_that_counts_other_rows_than_the_trace_is_a_finding(record):
     path = record / "checkpoints" / "step-00000040" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"trace_rows": 60}))
     found = run(record)
-    assert found.findings == ["step-00000040: its manifest counts 60 trace rows, the trace 40"]
+    name = "step-00000040"
+    assert found.findings == [
+        f"checkpoints/{name}/manifest.json does not match the digest in run.json",
+        f"{name}: its manifest counts 60 trace rows, the trace 40",
+    ]
     assert len(found.replayed) == 3
 
 
