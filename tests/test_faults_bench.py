@@ -64,7 +64,7 @@ def test_runs_carry_all_that_the_gates_look_at(clean):
         assert training.example_loss_EV.shape == (len(training.example_step_E), tasks.VALIDATION)
         assert len(training.shadow_step_H) == 5
         assert np.isfinite(training.gradient_variance_P).all()
-        assert len(training.probe_step_P) == 15
+        assert len(training.probe_step_P) == 30
 
 
 def test_explained_share_is_that_of_the_last_evaluation(clean):

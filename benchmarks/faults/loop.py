@@ -20,7 +20,7 @@ from ci_tools.record import Recorder, SeededBatches, SeededLoader
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Outputs [B, C] and targets to one loss per example [B]."""
 
-SHADOW_EVERY, PROBE_EVERY, EVALUATIONS, CHECKPOINTS = 30, 10, 12, 3
+SHADOW_EVERY, PROBE_EVERY, EVALUATIONS, CHECKPOINTS = 30, 5, 12, 3
 
 
 class Rows(NamedTuple):
