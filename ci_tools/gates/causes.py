@@ -15,13 +15,14 @@ CAUSES_FIRST = (
     "label_noise",
     "gradient_noise",
     "divergence",
-    "dead_units",
-    "gradient_spikes",
-    "update_ratio",
     # What is left when the gradients were sound.
     "overfitting",
     "slow_convergence",
     "stragglers",
+    # Health of single layers goes with many of the above, and explains none of them.
+    "dead_units",
+    "gradient_spikes",
+    "update_ratio",
     "plateau",
 )
 """Gates, causes before their symptoms."""

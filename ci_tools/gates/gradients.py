@@ -247,6 +247,7 @@ def dead_units(training: Training) -> Reading:
     limit=2.5,
     unit="decades from one part in a thousand",
     remedy="adapt the learning rate, per layer if only some are off",
+    floor=2.0,  # clean runs of one task are much alike, and a factor of three between tasks means nothing
     calibrated=True,
 )
 def update_ratio(training: Training) -> Reading:
