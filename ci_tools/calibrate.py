@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ci_tools import experiment, scratch
 from ci_tools.config import read_yaml
 from ci_tools.errors import ConfigError, RecordError, RecordMismatch
 from ci_tools.gates import policy, training
 from ci_tools.gates.calibration import FEWEST_RUNS, FILE, Calibration, Reference, save
 from ci_tools.gates.convergence import reference_of
+from ci_tools.gates.run import open_run
 from ci_tools.gates.training import Training
 from ci_tools.gates.verdict import Gate, Measurement
 from ci_tools.record import Record, open_record
@@ -90,7 +93,8 @@ def calibrate(runs: int, records: Sequence[Path] = ()) -> Calibrated:
     clean = [open_record(path) for path in records or train(runs)]
     _refuse_unlike(clean)
     trainings = [training.read(record) for record in clean]
-    measured = {gate.name: [gate(*own) for own in _subjects(gate, trainings)] for gate in gates}
+    labels = [_labels(record) for record in clean]
+    measured = {gate.name: [gate(*own) for own in _subjects(gate, trainings, labels)] for gate in gates}
     meta = clean[0].meta
     calibration = Calibration(
         params_digest=meta.params_digest,
@@ -102,7 +106,8 @@ def calibrate(runs: int, records: Sequence[Path] = ()) -> Calibrated:
         reference=reference_of(trainings),
     )
     save(calibration)
-    budget = false_alarms / max(len(calibration.statistics), 1)
+    seeds = experiment.values().get("seeds", []) if experiment.PARAMS.exists() else []
+    budget = false_alarms / max(len(calibration.statistics) * max(len(seeds), 1), 1)
     return Calibrated(calibration, budget, tuple(_line(measured[gate.name], calibration, budget) for gate in gates))
 
 
@@ -153,8 +158,18 @@ def _refuse_unlike(records: Sequence[Record]) -> None:
         seeds.add(meta.seed)
 
 
-def _subjects(gate: Gate, trainings: Sequence[Training]) -> list[tuple[Training | Reference, ...]]:
+def _labels(record: Record) -> NDArray[Any] | None:
+    """The classes of the training examples, where the record stands in its pipeline's folder."""
+    path = record.path.resolve().parent.parent / "data/train.npz"
+    return open_run([], path.parent.parent).split("train").get("label") if path.exists() else None
+
+
+def _subjects(
+    gate: Gate, trainings: Sequence[Training], labels: Sequence[NDArray[Any] | None]
+) -> list[tuple[Training | Reference | NDArray[Any] | None, ...]]:
     """What the gate looks at for each run. No run is part of the reference that it is held against."""
+    if "label_N" in _parameters(gate):
+        return list(zip(trainings, labels, strict=True))
     if "reference" not in _parameters(gate):
         return [(one,) for one in trainings]
     return [(one, reference_of([other for other in trainings if other is not one])) for one in trainings]

@@ -81,7 +81,8 @@ def test_no_run_is_held_against_a_reference_of_which_it_is_part(clean, monkeypat
     )
     trainings = [calibrate.training.read(open_record(path)) for path in clean]
     measured = [
-        against_reference(*subject).reading.statistic for subject in calibrate._subjects(against_reference, trainings)
+        against_reference(*subject).reading.statistic
+        for subject in calibrate._subjects(against_reference, trainings, [None] * len(trainings))
     ]
     losses = np.array([loss(path) for path in clean])
     others = (losses.sum() - losses) / 4
@@ -180,3 +181,18 @@ def test_command_prints_the_table_and_json(clean, monkeypatch, capfd):
     assert table.split()[:5] == ["gate", "runs", "largest", "limit", "default"]
     assert "wrote calibration.json" in table
     assert json.loads("{" + rest)["seeds"] == list(SEEDS)
+
+
+def test_labels_come_from_the_pipeline_that_a_record_stands_in(clean, tmp_path):
+    @gate(limit=1.0, unit="", calibrated=True)
+    def labelled(training, label_N=None):
+        return Reading(statistic=-1.0 if label_N is None else float(label_N.sum()), diagnosis="d")
+
+    record = open_record(shutil.copytree(clean[0], tmp_path / "runs/seed-1"))
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data/train.npz", label=np.array([1.0, 1.0, 0.0]))
+    records = [record, open_record(clean[1])]
+    labels = [calibrate._labels(one) for one in records]
+    trainings = [calibrate.training.read(one) for one in records]
+    subjects = calibrate._subjects(labelled, trainings, labels)
+    assert [labelled(*subject).reading.statistic for subject in subjects] == [2.0, -1.0]

@@ -24,13 +24,15 @@ from ci_tools.gates.verdict import Gate, Measurement, Outcome, Verdict
 class Acceptance:
     """Verdicts under one policy. With a file, every test of the session leaves at least one verdict in it."""
 
-    def __init__(self, settings: Policy, known: Calibration | None, mismatch: str, file: Path | None = None) -> None:
-        """`known`: what clean runs look like; `mismatch`: why it does not apply to the run at hand."""
+    def __init__(
+        self, settings: Policy, known: Calibration | None, mismatch: str, runs: int = 1, file: Path | None = None
+    ) -> None:
+        """`known`: what clean runs look like; `mismatch`: why it does not apply to the `runs` at hand."""
         self.settings = settings
         self.verdicts: list[Verdict] = []
         self.reference: Reference | None = None if known is None or mismatch else known.reference
         """How fast clean runs learned; None where none are known."""
-        self._judge = Judge(settings, known, mismatch, len(known.statistics) if known else 0)
+        self._judge = Judge(settings, known, mismatch, runs * len(known.statistics) if known else 0)
         self._file, self._written = file, files.read(file) if file else None
         # The file names one before the tests are known, so that it is never without an answer.
         self._pending = {str(i): one for i, one in enumerate(self._written.pending)} if self._written else {}
@@ -145,13 +147,14 @@ def accept(file: Path | None = None) -> Acceptance:
     Raises:
         ConfigError: one of its configuration files breaks a rule.
     """
-    known = calibration.load()
+    known, runs = calibration.load(), 1
     try:
-        release = own_run().release.meta
+        run = own_run()
+        runs, release = len(run.seeds), run.release.meta
         mismatch = known.mismatch(release.params_digest, release.fingerprint) if known else ""
     except SwitchbackError as error:
         mismatch = str(error)
-    return Acceptance(policy.load(), known, mismatch, file)
+    return Acceptance(policy.load(), known, mismatch, runs, file)
 
 
 def stated(gate: str, subject: str, outcome: Outcome, diagnosis: str, settings: Policy) -> Verdict:

@@ -35,6 +35,11 @@ class Arm:
         """Over seeds."""
         return float(self.value_K.mean())
 
+    def only(self, seeds: Sequence[int]) -> "Arm":
+        """The same for some of its seeds, in this order."""
+        order = [self.seeds.index(seed) for seed in seeds]
+        return Arm(seeds=tuple(seeds), value_K=self.value_K[order], derivative_KN=self.derivative_KN[order])
+
     def by_seed(self) -> dict[str, float]:
         """Each seed's value."""
         return {str(seed): float(value) for seed, value in zip(self.seeds, self.value_K, strict=True)}
@@ -79,7 +84,7 @@ class Loss:
     there: Arm
     estimate: Estimate
     lost_K: F64 | None
-    """Of each seed; None where the arms have different seeds."""
+    """Of each seed; None where the arms have no two seeds in common."""
     tail: float
     """Error on each side of the interval."""
     among: int
@@ -98,12 +103,13 @@ class Loss:
 
 
 def loss(here: Arm, there: Arm, higher_is_better: bool, tail: float, *, of: str = "", among: int = 1) -> Loss:
-    """The loss of `here` against `there`; paired where both have the same seeds, otherwise Welch's."""
+    """The loss of `here` against `there`: paired over the seeds that both have, Welch's with fewer than two of them."""
     sign, lost_K = 1.0 if higher_is_better else -1.0, None
-    if sorted(here.seeds) == sorted(there.seeds):
-        order = [there.seeds.index(seed) for seed in here.seeds]
-        lost_K = sign * (there.value_K[order] - here.value_K)
-        estimate = statistics.mean(lost_K, there.derivative_KN[order] - here.derivative_KN)
+    common = [seed for seed in here.seeds if seed in there.seeds]
+    if len(common) > 1:
+        here, there = here.only(common), there.only(common)
+        lost_K = sign * (there.value_K - here.value_K)
+        estimate = statistics.mean(lost_K, there.derivative_KN - here.derivative_KN)
     else:
         estimate = statistics.difference(
             sign * there.value_K, sign * here.value_K, there.derivative_KN, here.derivative_KN

@@ -77,7 +77,7 @@ class Policy(Config):
     """gates.yaml, whole."""
 
     false_alarms: Probability = 0.01
-    """Probability that a clean run fails any calibrated gate; each gets an equal part."""
+    """Probability that a clean change fails any calibrated gate in any of its runs; each gets an equal part."""
     gates: dict[str, Rule] = Field(default_factory=dict)
     """Rules that differ from the default, by gate."""
     metrics: dict[str, Metric] = Field(default_factory=dict)
@@ -114,12 +114,15 @@ def load(path: Path = FILE) -> Policy:
 class Judge:
     """Turns measurements into verdicts under one policy."""
 
-    def __init__(self, policy: Policy, calibration: Calibration | None, mismatch: str, calibrated_gates: int) -> None:
-        """`mismatch`: why the calibration does not apply to the run at hand; `calibrated_gates`: share the budget."""
+    def __init__(self, policy: Policy, calibration: Calibration | None, mismatch: str, tests: int) -> None:
+        """`mismatch`: why the calibration does not apply to the run at hand.
+
+        `tests`: how many calibrated statistics share the budget of false alarms: gates times seeds.
+        """
         self.policy = policy
         self._calibration = None if mismatch else calibration
         self._why_not = mismatch or ("" if calibration else "no calibration.json")
-        self._budget = policy.false_alarms / max(calibrated_gates, 1)
+        self._budget = policy.false_alarms / max(tests, 1)
 
     def verdict(self, measurement: Measurement) -> Verdict:
         """Judge one measurement. gates.yaml comes first, then calibration where the gate has one, then the default."""

@@ -122,6 +122,13 @@ def test_seeds_are_paired_by_number_not_by_position():
     assert forward.evidence["standard error"] == pytest.approx(backward.evidence["standard error"])
 
 
+def test_arms_that_share_some_seeds_are_compared_on_those():
+    shared = against(run(noise=1.2), run(offset=100))
+    more = against(run(noise=1.2), run(seeds=(9, *SEEDS, 8), offset=100))
+    assert more.statistic == shared.statistic
+    assert more.evidence["seeds worse"] == 5
+
+
 def test_arms_with_other_seeds_are_compared_without_pairs():
     found = against(run(noise=1.2), run(seeds=(6, 7, 8, 9)))
     assert found.outcome is Outcome.FAILED
