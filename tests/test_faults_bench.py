@@ -61,7 +61,7 @@ def test_runs_carry_all_that_the_gates_look_at(clean):
     for seen in clean.values():
         training = seen.training
         assert len(training.margin_N) == len(seen.train[0]) == tasks.TRAIN
-        assert training.example_loss_EV.shape == (len(training.example_step_E), tasks.VALIDATION)
+        assert training.example_loss_EV.shape == (len(training.example_step_E), len(seen.test[0]))
         assert len(training.shadow_step_H) == 5
         assert np.isfinite(training.gradient_variance_P).all()
         assert len(training.probe_step_P) == 30
@@ -131,7 +131,7 @@ def test_nearly_copied_rows_are_near_and_not_equal():
     experiment = tasks.TASKS["tabular"](0)
     plants.nearly_copied_rows(experiment, 1)
     nearest = torch.cdist(experiment.validation.x, experiment.train.x).amin(dim=1)
-    assert int(((nearest > 0) & (nearest < 0.1)).sum()) == 48
+    assert int(((nearest > 0) & (nearest < 0.1)).sum()) == 96
 
 
 def test_telling_feature_tells():

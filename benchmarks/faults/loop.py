@@ -79,8 +79,6 @@ class Experiment:
     """A step waits for its batch."""
     on_step: Callable[[], None] = nothing
     """A step has its batch."""
-    augment: Callable[[Rows], Rows] = lambda rows: rows
-    """What a step makes of the examples of a part."""
     on_part: Callable[[nn.Module, float], None] = nothing
     """The gradients of a part were added; the part is this share of the batch."""
     on_gradients: Callable[[nn.Module, int], None] = nothing
@@ -153,9 +151,8 @@ def train(e: Experiment, record: Path) -> None:
             optimizer.param_groups[0]["lr"] = e.lr * e.schedule(step / e.steps)
             loss, margins = torch.zeros(()), []
             for part, share in run.micro_batches(batch):
-                shown = e.augment(part)
-                output_BC = model(shown.x)
-                part_loss = e.loss(output_BC, shown.y).mean() * share
+                output_BC = model(part.x)
+                part_loss = e.loss(output_BC, part.y).mean() * share
                 part_loss.backward()
                 e.on_part(model, share)
                 loss = loss + part_loss.detach()
@@ -170,11 +167,18 @@ def train(e: Experiment, record: Path) -> None:
             optimizer.zero_grad(set_to_none=True)
             e.on_update(model, step)
             if run.due("evaluate"):
-                with torch.no_grad():
-                    loss_V = e.loss(model(e.validation.x), e.validation.y)
-                loss_V = e.on_evaluation(step + 1, loss_V)
+                loss_V = e.on_evaluation(step + 1, validate(model, e))
                 run.evaluated("validation", {"loss": float(loss_V.mean())}, losses=loss_V)
         run.finish({})
+
+
+@torch.no_grad()
+def validate(model: nn.Module, e: Experiment) -> Tensor:
+    """Loss of each validation example [V], without dropout."""
+    model.eval()
+    loss_V = e.loss(model(e.validation.x), e.validation.y)
+    model.train()
+    return loss_V
 
 
 def build(e: Experiment) -> nn.Module:

@@ -22,7 +22,8 @@ from ci_tools.gates import training
 from ci_tools.gates.training import Training
 from ci_tools.record import open_record
 
-TRAIN, VALIDATION = 1200, 480
+TRAIN, VALIDATION = 1200, 960
+"""Examples; of the digits there are fewer for validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
