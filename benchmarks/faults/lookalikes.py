@@ -87,6 +87,11 @@ def sparse_inputs(e: Experiment) -> None:
     e.body = wide
 
 
+def dropout(e: Experiment) -> None:
+    """Three in ten features are dropped, so that the training loss stands above that on validation examples."""
+    e.bridge = lambda _: nn.Dropout(0.3)
+
+
 # -- evaluations ----------------------------------------------------------------------------------------------------
 
 
@@ -175,16 +180,18 @@ KINDS: dict[str, Change] = {
     change.__name__: change
     for change in (
         warm_restarts, warm_up, long_after_convergence, larger_batch, late_training, frozen_layers, sparse_inputs,
-        bump_that_recovers, one_noisy_evaluation, slow_evaluations, declared_bf16, scaler_warm_up, natural_duplicates,
-        rare_class, hard_class,
+        dropout, bump_that_recovers, one_noisy_evaluation, slow_evaluations, declared_bf16, scaler_warm_up,
+        natural_duplicates, rare_class, hard_class,
     )
 }  # fmt: skip
 
 EXCEPTIONS: dict[Change, tuple[str, ...]] = {
     larger_batch: ("autoencoder",),
     frozen_layers: ("recurrent", "linear"),
+    dropout: ("linear", "autoencoder"),
     sparse_inputs: ("tabular", "deep", "digits", "recurrent", "linear", "autoencoder"),
     rare_class: ("linear", "autoencoder"),
     hard_class: ("sequence", "linear", "autoencoder"),
 }
-"""Tasks that bear no doubled learning rate, have no layer to spare, no tokens, no classes, or no values to blur."""
+"""Tasks that bear no doubled learning rate, have no layer to spare, no unit to drop, no tokens, no classes, or
+no values to blur."""
