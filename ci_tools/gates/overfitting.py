@@ -13,7 +13,7 @@ from ci_tools.gates.verdict import Reading, gate, unmeasured
 
 LAST = 3
 """Evaluations at the end that must all be worse than the best."""
-CONFIDENCE = 0.99
+CONFIDENCE = 0.9
 """Of the interval over validation examples."""
 
 
