@@ -357,6 +357,14 @@ def test_stopped_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
     assert not made
 
 
+def test_runs_of_other_code_are_not_mixed_in(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text(json.dumps({"kind": "reference", "task": "linear", "code": "another"}) + "\n")
+    with pytest.raises(DataError, match="other code"):
+        campaign.run(Plan(calibration=1, clean=1, fault=1, look_alike=1), path, 1)
+    assert path.read_text().count("\n") == 1
+
+
 def _silent(total, title):
     from contextlib import nullcontext
     from types import SimpleNamespace

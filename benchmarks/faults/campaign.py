@@ -19,7 +19,10 @@ import numpy as np
 
 from benchmarks.faults import lookalikes, plants, tasks
 from benchmarks.faults.tasks import Observation
+from benchmarks.harness import ROOT
+from ci_tools.config import digest
 from ci_tools.console import QUIET, progress
+from ci_tools.errors import DataError
 from ci_tools.gates.calibration import Reference
 from ci_tools.gates.convergence import divergence, plateau, reference_of, slow_convergence
 from ci_tools.gates.gradients import dead_units, gradient_noise, gradient_spikes, update_ratio, vanishing_gradients
@@ -32,6 +35,7 @@ from ci_tools.gates.splits import Rows, Splits
 from ci_tools.gates.timing import stragglers
 from ci_tools.gates.verdict import Gate, Measurement
 from ci_tools.record import open_record
+from ci_tools.repro.manifest import file_digest
 
 CALIBRATION, REFERENCE, CLEAN, FAULT, LOOK_ALIKE = "calibration", "reference", "clean", "fault", "look-alike"
 ALONE = "slow_convergence without reference"
@@ -98,18 +102,25 @@ QUICK = Plan(calibration=6, clean=2, fault=1, severities=("strong",), look_alike
 
 
 def run(plan: Plan, path: Path, workers: int) -> list[Line]:
-    """Make every run of the plan that `path` does not hold yet, appending to it; all its lines."""
+    """Make every run of the plan that `path` does not hold yet, appending to it; all its lines.
+
+    Raises:
+        DataError: other code made the runs that are there; figures of one table come from one version of the gates.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = read(path)
+    lines, code = read(path), code_digest()
+    if any(line["code"] != code for line in lines):
+        raise DataError("holds runs that other code made", where=path, fix="delete it, or judge them with --rescore")
     os.environ["OMP_NUM_THREADS"] = "1"  # read when a worker imports torch
     os.environ.pop(QUIET, None)  # only the workers are silent
     with path.open("a", encoding="utf-8") as file, _pool(workers) as pool:
         for title, jobs_of in (("calibration", _calibrations), ("runs", _runs)):
             jobs = jobs_of(plan, lines)
             for found in _finished([pool.submit(*job) for job in jobs], title):
-                file.writelines(json.dumps(line) + "\n" for line in found)
+                made = [line | {"code": code} for line in found]
+                file.writelines(json.dumps(line) + "\n" for line in made)
                 file.flush()
-                lines += found
+                lines += made
     return lines
 
 
@@ -122,6 +133,13 @@ def read(path: Path) -> list[Line]:
     if len(whole) < len(data):
         path.write_bytes(whole)
     return [json.loads(line) for line in whole.splitlines()]
+
+
+def code_digest() -> str:
+    """Of all that decides a line: the tasks, plants and gates, and the recorder between them."""
+    folders = (ROOT / "benchmarks/faults", ROOT / "ci_tools/gates", ROOT / "ci_tools/record")
+    files = sorted(path for folder in folders for path in folder.glob("*.py") if path.name != "score.py")
+    return digest({path.relative_to(ROOT).as_posix(): file_digest(path) for path in files})[:12]
 
 
 def references(lines: Iterable[Line]) -> dict[str, Reference]:
