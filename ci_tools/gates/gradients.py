@@ -31,20 +31,22 @@ LOWEST_COSINE = 1e-3
 def vanishing_gradients(training: Training) -> Reading:
     """Gradients die out towards the input while the loss stalls.
 
-    In each tenth of the run: the decades from the largest RMS gradient in the last third of the weight matrices to the
+    In each tenth of the run: the decades from the largest gradient norm in the last third of the weight matrices to the
     median in the first half, over 2; and the share of the null loss not yet explained, over 0.5. The statistic is the
     least of both over three tenths on end, the worst such three. Biases are looked at in the same way, and the larger
     counts: their gradient is the backpropagated signal itself, free of the size of the activations.
 
     Tenths behind a divergence are left out. A slope along depth was tried and left: a few saturated layers behind many
-    sound ones make a step, not a slope.
+    sound ones make a step, not a slope. So was the RMS gradient: an output of one unit has far fewer weights than the
+    layers before it, and the same signal makes each of them larger by the root of that.
     """
     learning = [i for i in range(len(training.shapes)) if _learns(training.grad_rms_SL[:, i])]
     groups = [[i for i in learning if (len(training.shapes[i]) > 1) is matrix] for matrix in (True, False)]
     if len(groups[0]) < 3:
         return unmeasured(f"only {len(groups[0])} weight matrices have a gradient; depth shows from 3 on")
     unexplained_W = 1 - _explained(training)
-    fall_GW = np.array([_fall(training, group) for group in groups if len(group) >= 3])
+    norm_SL = series.log10(training.grad_rms_SL * np.sqrt([np.prod(shape) for shape in training.shapes]))
+    fall_GW = np.array([_fall(norm_SL[:, group]) for group in groups if len(group) >= 3])
     score_W = np.minimum(fall_GW.max(axis=0) / DECADES, unexplained_W / STALLED)
     edges = training.step_S[np.linspace(0, len(training.step_S) - 1, WINDOWS + 1).astype(int)]
     score_W = np.where(edges[1:] <= rise(training).diverged_at, score_W, np.nan)
@@ -65,9 +67,7 @@ def vanishing_gradients(training: Training) -> Reading:
             "unexplained share": unexplained,
             "from step": int(edges[at]),
             "to step": int(edges[at + 3]),
-            "log10 RMS gradient": {
-                training.layers[i]: series.median(series.log10(training.grad_rms_SL[:, i])) for i in groups[0]
-            },
+            "log10 gradient norm": {training.layers[i]: series.median(norm_SL[:, i]) for i in groups[0]},
         },
     )
 
@@ -83,12 +83,11 @@ def _explained(training: Training) -> F64:
     return np.array([(null - series.median(part)) / abs(null) if null else np.nan for part in _parts(training.loss_S)])
 
 
-def _fall(training: Training, group: list[int]) -> F64:
+def _fall(norm_SM: F64) -> F64:
     """Decades lost from the last third of the layers to the first half, in each tenth of the run, [W]."""
-    rms_WM = np.array(
-        [[series.median(c) for c in part.T] for part in _parts(series.log10(training.grad_rms_SL[:, group]))]
-    )
-    top_WM, bottom_WM = rms_WM[:, -max(len(group) // 3, 1) :], rms_WM[:, : (len(group) + 1) // 2]
+    norm_WM = np.array([[series.median(column) for column in part.T] for part in _parts(norm_SM)])
+    depth = norm_SM.shape[1]
+    top_WM, bottom_WM = norm_WM[:, -max(depth // 3, 1) :], norm_WM[:, : (depth + 1) // 2]
     return np.array([top.max() - np.median(bottom) for top, bottom in zip(top_WM, bottom_WM, strict=True)])
 
 

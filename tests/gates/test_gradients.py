@@ -178,3 +178,19 @@ def test_layer_that_hardly_moves_or_is_thrown_about_is_named(factor):
     assert found.reading.evidence["layer"] == made.LAYERS[6]
     ratio[:, 6] = 0
     assert not failed(update_ratio(replace(run, update_ratio_PL=ratio)))
+
+
+def test_output_of_few_weights_is_no_sign_of_vanishing_gradients():
+    """The same signal in every layer, in a network that is far wider than its output, while nothing is learned."""
+    shapes = ((512, 512), (512, 512), (512, 512), (512, 512), (1, 512))
+    rms = np.tile(1 / np.sqrt([np.prod(shape) for shape in shapes]), (made.STEPS, 1))
+    wide = replace(
+        made.clean(),
+        shapes=shapes,
+        layers=tuple(f"{i}.weight" for i in range(5)),
+        grad_rms_SL=rms,
+        loss_S=np.full(made.STEPS, made.NULL),
+    )
+    assert vanishing_gradients(wide).reading.statistic < 0.1
+    shrinking = replace(wide, grad_rms_SL=rms * 10.0 ** (np.arange(5) - 4))
+    assert vanishing_gradients(shrinking).reading.statistic > 1
