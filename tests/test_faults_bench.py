@@ -3,10 +3,15 @@
 import itertools
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.nn.functional as F
@@ -355,6 +360,33 @@ def test_stopped_campaign_goes_on_where_it_was(tmp_path, monkeypatch):
     made.clear()
     campaign.run(plan, path, 1)
     assert not made
+
+
+ONE_WORKER = """
+import os, time
+from benchmarks.faults import campaign
+
+if __name__ == "__main__":
+    with campaign._pool(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_campaign(tmp_path):
+    script = tmp_path / "one_worker.py"
+    script.write_text(ONE_WORKER)
+    environment = os.environ | {"PYTHONPATH": str(command.ROOT)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        worker = int(process.stdout.readline())
+        assert psutil.pid_exists(worker)
+        process.kill()
+    for _ in range(200):
+        if not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    psutil.Process(worker).kill()
+    pytest.fail("the worker lives on")
 
 
 def test_runs_of_other_code_are_not_mixed_in(tmp_path):

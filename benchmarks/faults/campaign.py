@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -245,11 +246,19 @@ def _finished(futures: Sequence[Future[list[Line]]], title: str) -> Iterator[lis
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_be_quiet)
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
 
 
-def _be_quiet() -> None:
+def _begin() -> None:
+    """A worker is silent, and ends with the campaign even where that is killed: its queue would keep it forever."""
     os.environ[QUIET] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _memory() -> str | None:
