@@ -27,10 +27,10 @@ bench: $(READY) ## measure against peers
 docs: $(READY) ## check that the documents' links and commands exist
 	$(BIN)/pytest -q tests/test_docs.py
 
-clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache
-	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint
+clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache and scratch copies
+	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint gates
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
-	$(if $(CACHE),rm -rf .dvc/cache .dvc/tmp)
+	$(if $(CACHE),rm -rf .dvc/cache .dvc/tmp .switchback)
 
 # The stamp comes last, so an interrupted installation is not taken for a finished one.
 $(READY): pyproject.toml constraints.txt

@@ -196,6 +196,7 @@ def test_clean_removes_outputs_and_keeps_everything_else(checkout):
         "runs/seed-1/run.json",
         "evaluation/metrics.json",
         "export/model.onnx",
+        "gates/verdicts.json",
     ]
     for name in kept + gone:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
