@@ -57,11 +57,11 @@ def log_loss(label_N: NDArray[Any], score_N: NDArray[Any]) -> float:
     return float(row_losses(label_N, score_N).mean())
 
 
-def row_losses(label_N: NDArray[Any], score_N: NDArray[Any]) -> Floats:
-    """Negative log-likelihood of each row, in nats, [N]."""
+def row_losses(label_N: NDArray[Any], score_N: NDArray[Any], positive_weight: float = 1.0) -> Floats:
+    """Negative log-likelihood of each row, in nats, times its weight, [N]."""
     epsilon = float(np.finfo(np.float32).eps)
     p_N = np.clip(score_N.astype(np.float64), epsilon, 1 - epsilon)
-    losses: Floats = -np.where(label_N > 0, np.log(p_N), np.log1p(-p_N))
+    losses: Floats = -np.where(label_N > 0, positive_weight * np.log(p_N), np.log1p(-p_N))
     return losses
 
 

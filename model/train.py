@@ -82,7 +82,7 @@ def train(params: Params, seed: int, data: Path, record: Path) -> None:
                 scores = score(model, validation, device)
                 if np.isfinite(scores).all():  # otherwise the recorder is about to call it divergence
                     figures = metrics.quick(validation.label, scores)
-                    losses = metrics.row_losses(validation.label, scores)
+                    losses = metrics.row_losses(validation.label, scores, p.positive_weight)
                     improved = run.evaluated("validation", figures, best="average_precision", losses=losses)
                     schedule.observe(figures["average_precision"])
                     if stopping.stop(improved=improved):
@@ -130,9 +130,14 @@ def score_table(split: Split, scores: NDArray[np.float32], schema: dict[str, Any
 
 
 def null_loss(rows: Split, positive_weight: float) -> float:
-    """Loss of the best constant logit without weights, in nats: what a model that learned nothing reaches."""
+    """Loss of the best constant answer, in nats: what a model that learned nothing reaches.
+
+    With a share r of positives that weigh w, that answer is q = w·r / (w·r + 1 − r).
+    """
     rate = float(rows.label.mean())
-    return -(positive_weight * rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+    positive, negative = positive_weight * rate, 1 - rate
+    best = positive / (positive + negative)
+    return -(positive * math.log(best) + negative * math.log1p(-best))
 
 
 def shadow_loss(p: Train, device: torch.device) -> Callable[[RiskNetwork, Batch], torch.Tensor]:

@@ -7,10 +7,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError
@@ -30,6 +30,12 @@ class Reference(Config):
     """Examples seen at each point."""
     loss: tuple[float, ...]
     """Median over the clean runs of the smoothed training loss there."""
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if len(self.samples) != len(self.loss):
+            raise ValueError(f"loss has {len(self.loss)} points, samples {len(self.samples)}")
+        return self
 
 
 class Calibration(Config):
@@ -91,7 +97,7 @@ def upper_quantile(values: Sequence[float], probability: float) -> float:
     n = len(x)
     largest = float(x[-1])
     if probability >= 1 / (n + 1):
-        return float(np.quantile(x, 1 - probability, method="higher"))
+        return float(x[math.ceil((n + 1) * (1 - probability)) - 1])
     median = float(np.median(x))
     excess = x[x > median] - median
     k = len(excess)

@@ -15,6 +15,9 @@ from ci_tools.gates.verdict import Measurement, Outcome, Verdict, judge
 
 FILE = Path("gates.yaml")
 
+PER_METRIC = ("quality_floor", "quality_against_main", "slices_against_main", "simpler_model")
+"""Gates whose limits stand under `metrics`, each in its metric's unit."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
@@ -28,6 +31,12 @@ class Rule(Config):
     """What an inconclusive verdict of a blocking gate means for the merge."""
     limit: float | None = None
     """Largest statistic that passes, in the gate's unit, in place of calibration and default."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not self.blocks and self.inconclusive == "blocks":
+            raise ValueError("inconclusive: blocks says nothing where blocks is false")
+        return self
 
     def stops(self, outcome: Outcome) -> bool:
         """Whether this outcome stops a merge."""
@@ -83,6 +92,13 @@ class Policy(Config):
     metrics: dict[str, Metric] = Field(default_factory=dict)
     """What is demanded of the quality metrics, by name."""
     against_main: AgainstMain = AgainstMain()
+
+    @model_validator(mode="after")
+    def _no_limit_beside_margins(self) -> Self:
+        for name, rule in self.gates.items():
+            if name in PER_METRIC and rule.limit is not None:
+                raise ValueError(f"gates.{name}.limit contradicts metrics: its limits are set there, metric by metric")
+        return self
 
     def rule(self, gate: str) -> Rule:
         """The rule of one gate."""

@@ -9,13 +9,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ci_tools.errors import RecordError
 from ci_tools.record.reader import Record
 from ci_tools.record.schema import HISTOGRAM_BINS
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+
+VALIDATION = "validation"
+"""Split whose losses per example are looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +84,7 @@ class Training:
     """By (split, metric)."""
     example_step_E: I64
     example_loss_EV: F64
-    """Loss per validation example at each evaluation; [0, 0] where the loop did not keep them."""
+    """Loss per example of the split `validation` at each evaluation; [0, 0] where the loop did not keep them."""
     margin_N: F64
     """Mean margin of each training example over the run; empty where the loop did not keep them."""
     shadow_step_H: I64
@@ -101,7 +106,7 @@ def read(record: Record) -> Training:
     """The arrays of a record; also of one that did not finish.
 
     Raises:
-        RecordError: a part is missing or damaged.
+        RecordError: a part is missing or damaged, or the evaluations of validation kept different examples.
     """
     meta, trace, probes = record.meta, record.final_trace(), _latest_attempt(record.probes)
     layers = len(meta.layers)
@@ -109,7 +114,8 @@ def read(record: Record) -> Training:
     def lists(table: pa.Table, name: str) -> F64:
         return _flat(table, name).reshape(table.num_rows, layers)
 
-    losses, margins, shadows = record.losses, record.margins, record.shadows
+    losses = _latest_attempt(record.losses.filter(pc.field("split") == VALIDATION))
+    margins, shadows = record.margins, _latest_attempt(record.shadows)
     return Training(
         name=record.path.name,
         status=meta.status,
@@ -146,7 +152,7 @@ def read(record: Record) -> Training:
         gradient_variance_P=_floats(probes, "gradient_variance"),
         evals=_evals(_latest_attempt(record.evals)),
         example_step_E=_ints(losses, "step"),
-        example_loss_EV=_flat(losses, "loss").reshape(losses.num_rows, -1) if losses.num_rows else np.zeros((0, 0)),
+        example_loss_EV=_rows_of_equal_length(losses, record),
         margin_N=_floats(margins, "margin"),
         shadow_step_H=_ints(shadows, "step"),
         shadow_error_HL=lists(shadows, "error"),
@@ -171,6 +177,17 @@ def _flat(table: pa.Table, name: str) -> F64:
         column = column.flatten()
     values: F64 = column.to_numpy(zero_copy_only=False).astype(np.float64)
     return values
+
+
+def _rows_of_equal_length(losses: pa.Table, record: Record) -> F64:
+    lengths = pc.list_value_length(losses.column("loss")).to_pylist()
+    if len(set(lengths)) > 1:
+        raise RecordError(
+            f"losses.arrows holds {min(lengths)} losses in one evaluation and {max(lengths)} in another",
+            where=record.path,
+            rule="`run.evaluated(split, …, losses=…)` gets the same examples every time",
+        )
+    return _flat(losses, "loss").reshape(len(lengths), -1) if lengths else np.zeros((0, 0))
 
 
 def _latest_attempt(table: pa.Table) -> pa.Table:

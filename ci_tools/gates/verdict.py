@@ -79,9 +79,9 @@ class Measurement:
 
     @property
     def badness(self) -> float:
-        """The lower end of the statistic, in units of the limit; orders the measurements of one gate."""
+        """The lower end of the statistic above the limit; orders the measurements of one gate."""
         low, _ = self.ends
-        return math.inf if self.error else -math.inf if math.isnan(low) else low - self.limit
+        return -math.inf if self.error or math.isnan(low) else low - self.limit
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -117,14 +117,14 @@ class Verdict:
 def judge(measurement: Measurement, threshold: float, basis: str, blocks: Callable[[Outcome], bool]) -> Verdict:
     """Failed where the whole interval lies above the threshold, passed where none of it does, else inconclusive."""
     reading = measurement.reading
-    low, high = reading.interval or (reading.statistic, reading.statistic)
-    measured = not (measurement.error or math.isnan(low) or math.isnan(high))
-    if measurement.error:
+    low, high = measurement.ends
+    measured = not (math.isnan(low) or math.isnan(high))
+    if measured and low > threshold:
+        outcome = Outcome.FAILED
+    elif measurement.error:
         outcome = Outcome.ERROR
     elif not measured:
         outcome = Outcome.INCONCLUSIVE
-    elif low > threshold:
-        outcome = Outcome.FAILED
     else:
         outcome = Outcome.PASSED if high <= threshold else Outcome.INCONCLUSIVE
     return Verdict(
@@ -133,11 +133,11 @@ def judge(measurement: Measurement, threshold: float, basis: str, blocks: Callab
         outcome=outcome,
         blocks=blocks(outcome),
         statistic=_finite(reading.statistic),
-        interval=None if reading.interval is None else reading.interval,
+        interval=reading.interval,
         threshold=_finite(threshold),
         unit=measurement.unit,
         basis=basis,
-        diagnosis=measurement.error or reading.diagnosis,
+        diagnosis=reading.diagnosis if outcome is Outcome.FAILED else measurement.error or reading.diagnosis,
         remedy="" if outcome is Outcome.PASSED else reading.remedy or (measurement.remedy if measured else ""),
         evidence=reading.evidence,
         seconds=round(measurement.seconds, 3),
@@ -168,7 +168,7 @@ class Gate:
         """The worst measurement over several subjects, the runs of several seeds for instance.
 
         The one with the highest lower end speaks; the interval reaches up to the highest upper end, and to infinity
-        where one cannot be measured: what one subject shows can fail the gate, but only all of them can pass it.
+        where one cannot be measured or read: what one subject shows can fail the gate, but only all can pass it.
 
         Args:
             subjects: one after the other the first argument.
@@ -177,10 +177,10 @@ class Gate:
         found = [(str(getattr(one, "name", "")), self(one, *shared)) for one in subjects]
         if not found:
             return self._measurement(unmeasured("there is nothing to look at"))
-        name, chosen = max(found, key=lambda pair: pair[1].badness)
-        seconds = sum(one.seconds for _, one in found)
+        name, chosen = max(found, key=lambda pair: (pair[1].badness, bool(pair[1].error)))
+        seconds, error = sum(one.seconds for _, one in found), next((one.error for _, one in found if one.error), "")
         reading = replace(chosen.reading, subject=chosen.reading.subject or name)
-        if chosen.error or math.isnan(chosen.ends[0]):
+        if math.isnan(chosen.ends[0]):
             return replace(chosen, reading=reading, seconds=seconds)
         unknown = [pair for pair in found if math.isnan(pair[1].ends[0])]
         high = math.inf if unknown else max(one.ends[1] for _, one in found)
@@ -190,7 +190,7 @@ class Gate:
             which = ", ".join(filter(None, (name for name, _ in unknown))) or f"{len(unknown)} of {len(found)}"
             told = f"{reading.diagnosis} Not measured in {which}: {unknown[0][1].reading.diagnosis}"
             reading = replace(reading, diagnosis=told)
-        return replace(chosen, reading=reading, seconds=seconds)
+        return replace(chosen, reading=reading, seconds=seconds, error=error)
 
     def _measurement(self, reading: Reading, error: str = "", seconds: float = 0.0) -> Measurement:
         return Measurement(

@@ -25,12 +25,22 @@ def made(**changes):
     return Calibration(**values | changes)
 
 
-def test_within_the_data_the_quantile_is_the_smallest_draw_that_few_exceed():
-    """Against a count, exactly."""
-    draws = stats.gamma(2).rvs(40, random_state=0)
-    for probability in (0.5, 0.2, 0.1, 1 / 41):
-        few = [draw for draw in draws if np.sum(draws > draw) <= probability * (len(draws) - 1)]
-        assert upper_quantile(draws, probability) == min(few)
+@pytest.mark.parametrize("n", [20, 40])
+def test_within_the_data_a_further_draw_exceeds_the_quantile_no_more_often_than_stated(n):
+    """Against a simulation of exchangeable draws, to 1.5 %, and no looser than one rank."""
+    draws = np.random.default_rng(0).random((4000, n + 1))
+    for probability in (0.5, 0.2, 0.06, 1 / 19, 1 / (n + 1)):
+        limits = np.array([upper_quantile(row[:-1], probability) for row in draws])
+        exceeded = np.mean(draws[:, -1] > limits)
+        assert probability - 1 / (n + 1) - 0.015 <= exceeded <= probability + 0.015
+
+
+def test_reference_with_unpaired_points_is_refused(tmp_path):
+    path = tmp_path / "calibration.json"
+    save(made(), path)
+    path.write_text(path.read_text().replace("0.7,", "0.7, 0.6,", 1))
+    with pytest.raises(ConfigError, match="loss has 3 points, samples 2"):
+        load(path)
 
 
 @pytest.mark.parametrize("probability", [0.01, 0.001])

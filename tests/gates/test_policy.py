@@ -58,7 +58,6 @@ def test_without_a_file_the_defaults_hold_and_everything_blocks(tmp_path):
         (Rule(), {"failed", "error"}),
         (Rule(inconclusive="blocks"), {"failed", "error", "inconclusive"}),
         (Rule(blocks=False), set()),
-        (Rule(blocks=False, inconclusive="blocks"), set()),
     ],
 )
 def test_rule_says_which_outcomes_stop_a_merge(rule, stopping):
@@ -163,3 +162,17 @@ def test_rule_that_says_the_default_is_no_difference(written):
 def test_shipped_policy_is_valid_and_demands_quality():
     policy = load(Path(__file__).parents[2] / "gates.yaml")
     assert any(metric.floor is not None and metric.margin is not None for metric in policy.metrics.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gates: {drift: {blocks: false, inconclusive: blocks}}", "says nothing where blocks is false"),
+        ("gates: {quality_against_main: {limit: 5.0}}", r"gates\.quality_against_main\.limit contradicts metrics"),
+    ],
+)
+def test_limits_that_contradict_each_other_are_refused(tmp_path, text, said):
+    path = tmp_path / "gates.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=said):
+        load(path)

@@ -109,7 +109,10 @@ def test_over_several_runs_further_arguments_are_the_same_for_all():
 
 
 def test_run_that_cannot_be_read_outranks_the_worst_statistic():
-    assert judged(jump.over([99.0, "damaged", 1.0])).outcome is Outcome.ERROR
+    assert judged(jump.over([2.0, "damaged", 1.0])).outcome is Outcome.ERROR
+    assert judged(jump.over([None, "damaged"])).outcome is Outcome.ERROR
+    failed = judged(jump.over([99.0, "damaged", 1.0]))
+    assert (failed.outcome, failed.diagnosis.startswith("jumped by 99.0")) == (Outcome.FAILED, True)
 
 
 def test_nothing_to_look_at_is_no_pass():

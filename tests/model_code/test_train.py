@@ -17,7 +17,7 @@ from model import metrics
 from model.data import load_schema, load_split
 from model.network import RiskNetwork
 from model.params import Params
-from model.train import main, score, score_table, train
+from model.train import main, null_loss, score, score_table, train
 from tests.model_code.prepared import write_data
 
 NETWORK = {"width": 8, "blocks": 1, "embedding": 3, "dropout": 0.1}
@@ -297,3 +297,14 @@ def test_batch_larger_than_the_data_is_one_clear_error(command):
     code, said = command(batch_size=4096)
     assert code == 2
     assert f"{TEST_ROWS} training samples do not fill one batch of 4096" in said
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 20.0])
+def test_null_loss_is_that_of_the_best_constant_answer(data, weight):
+    """Against a search over constant logits, to 1e-6."""
+    rows = load_split(data, "train")
+    logits = torch.linspace(-8, 8, 20_001)
+    label = torch.from_numpy(rows.label).mean()
+    log = torch.nn.functional.logsigmoid
+    loss = -(weight * label * log(logits) + (1 - label) * log(-logits))
+    assert null_loss(rows, weight) == pytest.approx(float(loss.min()), abs=1e-6)
