@@ -79,7 +79,7 @@ def _silent_share(training: Training) -> float:
 
 @gate(
     limit=0.25,
-    unit="share of the reference runs' gain that is missing",
+    unit="share of the gain on the null loss that is missing",
     remedy="raise the learning rate, or look at what changed in the model, the optimizer or the data",
     floor=0.1,
     calibrated=True,

@@ -79,7 +79,7 @@ def quality_against_main(run: Run, baseline: Baseline, name: str, demands: Polic
     if here is None or main is None:
         return _silent("the test rows that both arms scored hold one class only", name)
     if min(len(here.seeds), len(main.seeds)) < 2:
-        return _silent(ALONE, name)
+        return replace(_silent(ALONE, name), evidence={"seeds wanted": demands.against_main.seeds})
     found = loss(here, main, metric.higher_is_better, _tail(here, main, demands.against_main))
     return _against(found, name, metric.margin, demands.against_main, evidence)
 

@@ -152,6 +152,7 @@ def test_pairs_are_more_certain_than_the_same_seeds_unpaired_where_seeds_go_toge
 
 def test_one_seed_per_arm_is_inconclusive():
     found = against(run(seeds=(1,)), run(seeds=(2,)))
+    assert found.evidence["seeds wanted"] == POLICY.against_main.seeds
     assert found.outcome is Outcome.INCONCLUSIVE
     assert "two seeds" in found.diagnosis
 
