@@ -30,6 +30,9 @@ SLICE_ROWS = 50
 SLICE_CLASS = 20
 """Fewest rows of the rarer class in it."""
 SLICES_SHOWN = 5
+COMMON_ROWS = 0.9
+"""Share of the test rows that both arms must have scored."""
+FEW_COMMON = "the test rows changed: only {:,} were scored by both arms, under nine in ten"
 ALONE = "needs two seeds per arm: one alone does not tell how much training varies"
 
 
@@ -70,7 +73,9 @@ def quality_against_main(run: Run, baseline: Baseline, name: str, demands: Polic
         return _silent(baseline.why_not, name)
     evidence: dict[str, Any] = {}
     if name in METRICS:
-        mine, its = on_common_rows(read_scores(run), read_scores(baseline.run))
+        mine, its, whole = _same_rows(run, baseline.run)
+        if not whole:
+            return _silent(FEW_COMMON.format(len(mine.id_N)), name)
         if mine.same_as(its):
             return _identical(mine, name, metric.margin)
         here, main, evidence = _arm(mine, name), _arm(its, name), {"test rows": len(mine.id_N)}
@@ -101,7 +106,9 @@ def slices_against_main(run: Run, baseline: Baseline, name: str, demands: Policy
         return _silent(baseline.why_not, name)
     if name not in METRICS:
         return _silent(f"{name} cannot be computed for slices; {', '.join(METRICS)} can", name)
-    mine, its = on_common_rows(read_scores(run), read_scores(baseline.run))
+    mine, its, whole = _same_rows(run, baseline.run)
+    if not whole:
+        return _silent(FEW_COMMON.format(len(mine.id_N)), name)
     if mine.same_as(its):
         return _identical(mine, name, metric.slice_margin)
     if min(len(mine.seeds), len(its.seeds)) < 2:
@@ -199,6 +206,13 @@ def calibration_error(run: Run) -> Reading:
             "observed by bin": curve.observed.tolist(),
         },
     )
+
+
+def _same_rows(run: Run, main: Run) -> tuple[Scores, Scores, bool]:
+    """Both arms on their common rows, and whether those are nearly all of either: dropped rows are no fair sample."""
+    here, there = read_scores(run), read_scores(main)
+    mine, its = on_common_rows(here, there)
+    return mine, its, len(mine.id_N) >= COMMON_ROWS * max(len(here.id_N), len(there.id_N))
 
 
 def _against(found: Loss, name: str, margin: float, plan: AgainstMain, evidence: dict[str, Any]) -> Reading:

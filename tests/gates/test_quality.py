@@ -163,15 +163,21 @@ def test_missing_baseline_is_inconclusive_with_its_reason():
 
 
 def test_arms_with_other_test_rows_are_compared_on_those_they_share():
-    shuffled = np.random.default_rng(1).permutation(ROWS)[:1_500]
-    found = against(run(noise=1.2, rows=slice(0, 1_900)), run(offset=100, rows=shuffled))
-    kept = np.sort(shuffled[shuffled < 1_900])
+    shuffled = np.random.default_rng(1).permutation(ROWS)[:1_950]
+    found = against(run(noise=1.2, rows=slice(0, 1_950)), run(offset=100, rows=shuffled))
+    kept = np.sort(shuffled[shuffled < 1_950])
     main, here = (
         np.mean([average_precision_score(LABEL[kept], scores(s + o, n)["score"].to_numpy()[kept]) for s in SEEDS])
         for o, n in ((100, 0.2), (0, 1.2))
     )
     assert found.statistic == pytest.approx(main - here, abs=1e-9)
     assert found.evidence["test rows"] == len(kept)
+
+
+def test_arms_that_share_too_few_test_rows_are_no_evidence():
+    found = against(run(rows=slice(0, 1_700)), run(offset=100))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert "only 1,700 were scored by both arms" in found.diagnosis
 
 
 @pytest.mark.parametrize(
