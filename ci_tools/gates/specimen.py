@@ -1,18 +1,25 @@
 """A healthy run made from formulas, for `switchback gate --self-test`: it needs neither torch nor a finished pipeline.
 
+Law: no gate of a failure mode fails on `healthy`.
+
 S = steps, L = layers, P = probes, E = evaluations, V = validation examples, N = training examples, H = shadow steps.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from ci_tools.gates.calibration import Reference
+from ci_tools.gates.convergence import reference_of
 from ci_tools.gates.splits import Rows, Splits
 from ci_tools.gates.training import F64, Series, Training
-from ci_tools.record import schema
+from ci_tools.record import open_record, schema
 from ci_tools.record.files import final_digests
 from ci_tools.record.log import ArrowLog
 from ci_tools.record.schema import Layer, RunMeta
@@ -24,6 +31,44 @@ LAYERS = tuple(f"{i // 2}.{'bias' if i % 2 else 'weight'}" for i in range(len(SH
 NULL = 0.693
 """Null loss of two equally frequent classes, in nats."""
 EXAMPLES, VALIDATION, TEST = EPOCH * BATCH, 400, 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """All that the gates of the ten modes look at."""
+
+    training: Training
+    reference: Reference | None
+    label_N: NDArray[Any] | None
+    """Class of each training example."""
+    splits: Splits
+    record: Path
+
+    def subjects(self, name: str) -> tuple[Any, ...]:
+        """What the gate of this name is called with."""
+        match name:
+            case "slow_convergence":
+                return self.training, self.reference
+            case "label_noise":
+                return self.training, self.label_N
+            case "data_leakage":
+                return (self.splits,)
+            case "checkpoint_corruption":
+                return (open_record(self.record),)
+        return (self.training,)
+
+
+def healthy(folder: Path) -> Case:
+    """The specimen, its record being written to `folder`."""
+    training = clean()
+    write_record(training, folder)
+    return Case(
+        training=training,
+        reference=reference_of([clean(seed) for seed in range(1, 6)]),
+        label_N=np.arange(EXAMPLES) % 2,
+        splits=splits(),
+        record=folder,
+    )
 
 
 def fall(steps: int = STEPS, floor: float = 0.2, rate: float = 8.0) -> F64:
@@ -93,35 +138,68 @@ def clean(seed: int = 0, steps: int = STEPS) -> Training:
 
 
 def splits(seed: int = 0) -> Splits:
-    """Independent rows with a label that no single column tells."""
+    """Independent rows, one per entity and moment, with a label that no single column tells."""
     rng = np.random.default_rng(seed)
-    numeric_NF = rng.normal(size=(EXAMPLES + TEST, 8))
-    label_N = (numeric_NF.sum(axis=1) + rng.normal(size=len(numeric_NF)) > 0).astype(np.float64)
-    sides = (slice(None, EXAMPLES), slice(EXAMPLES, None))
-    train, test = (Rows(numeric_NF=numeric_NF[side], label_N=label_N[side]) for side in sides)
+    rows = np.arange(EXAMPLES + TEST)
+    numeric_NF, categorical_NC = rng.normal(size=(len(rows), 8)), rng.integers(5, size=(len(rows), 2))
+    label_N = (numeric_NF.sum(axis=1) + rng.normal(size=len(rows)) > 0).astype(np.float64)
+    train, test = (
+        Rows(
+            numeric_NF=numeric_NF[side],
+            label_N=label_N[side],
+            categorical_NC=categorical_NC[side],
+            time_N=rows[side],
+            entity_N=rows[side],
+        )
+        for side in (slice(None, EXAMPLES), slice(EXAMPLES, None))
+    )
     return Splits(train=train, test=test)
 
 
 def write_record(training: Training, folder: Path) -> None:
-    """A finished record of the run with one checkpoint, as a recorder leaves it."""
-    steps = len(training.step_S)
+    """A finished record of the run with its checkpoints, as a recorder leaves it."""
+    folder.mkdir()
     log = ArrowLog(folder / schema.TRACE, schema.trace_schema(len(training.layers)))
     log.append(_trace_columns(training))
     log.close(finished=True)
-    checkpoint = folder / schema.CHECKPOINTS / manifest.checkpoint_name(steps)
-    checkpoint.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in zip(LAYERS, SHAPES, strict=True)}
+    (folder / schema.METRICS).write_text("{}", encoding="utf-8")
+    for step in range(CHECKPOINT_EVERY, STEPS + 1, CHECKPOINT_EVERY):
+        checkpoint = checkpoint_of(folder, step)
+        checkpoint.mkdir(parents=True)
+        write_weights(checkpoint, seed=step)
+        sign(checkpoint)
+    seal(folder)
+
+
+def checkpoint_of(folder: Path, step: int = STEPS) -> Path:
+    """Where a record keeps the checkpoint of a step."""
+    return folder / schema.CHECKPOINTS / manifest.checkpoint_name(step)
+
+
+def write_weights(checkpoint: Path, seed: int, scale: float = 1.0) -> None:
+    """What a checkpoint holds besides its manifest."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: (scale * rng.normal(size=shape)).astype(np.float32) for name, shape in zip(LAYERS, SHAPES, strict=True)
+    }
     for name in manifest.TENSOR_FILES:
         save_file(weights, checkpoint / name)
     (checkpoint / "state.json").write_text("{}", encoding="utf-8")
+
+
+def sign(checkpoint: Path, rows: int | None = None, best_step: int = 0) -> None:
+    """Write the manifest of what a checkpoint holds now; `rows` of the trace are before it, by default its step."""
     content = {
-        "trace_rows": steps,
-        "best_step": 0,
+        "trace_rows": manifest.checkpoint_step(checkpoint) if rows is None else rows,
+        "best_step": best_step,
         "files": {name: manifest.file_digest(checkpoint / name) for name in manifest.FILES},
         "tensors": {name: manifest.tensor_digests(checkpoint / name) for name in manifest.TENSOR_FILES},
     }
     (checkpoint / manifest.MANIFEST).write_text(json.dumps(content), encoding="utf-8")
+
+
+def seal(folder: Path) -> None:
+    """Write the run.json of a finished run, with the digests of what the record holds now."""
     meta = RunMeta(
         schema_version=schema.SCHEMA_VERSION,
         id="specimen",
@@ -138,8 +216,8 @@ def write_record(training: Training, folder: Path) -> None:
         data={},
         fingerprint={},
         layers=[Layer(name=name, shape=shape) for name, shape in zip(LAYERS, SHAPES, strict=True)],
-        total_steps=steps,
-        steps=steps,
+        total_steps=STEPS,
+        steps=STEPS,
         batch_size=BATCH,
         steps_per_epoch=EPOCH,
         probe_every=PROBE_EVERY,
