@@ -60,6 +60,12 @@ def test_planted_faults_are_named_rightly_and_the_healthy_run_is_not_accused():
     assert all(finding.diagnosis for finding in findings[1:])
 
 
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    self_test(judge())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("mode", NAMES)
 def test_removed_rule_makes_the_self_test_fail(mode):
     assert missed(mode, [gate for gate in MODES if gate.name != mode]) == set(PLANTS[mode])
