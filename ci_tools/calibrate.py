@@ -90,7 +90,7 @@ def calibrate(runs: int, records: Sequence[Path] = ()) -> Calibrated:
     if (count := len(records) or runs) < FEWEST_RUNS:
         raise ConfigError(f"{count} clean runs say nothing about rare values", rule=f"{FEWEST_RUNS} is the least")
     false_alarms, gates = policy.load().false_alarms, calibrated_gates()
-    clean = [open_record(path) for path in records or train(runs)]
+    clean, commit, dirty = _given(records) if records else _trained(runs)
     _refuse_unlike(clean)
     trainings = [training.read(record) for record in clean]
     labels = [_labels(record) for record in clean]
@@ -99,7 +99,8 @@ def calibrate(runs: int, records: Sequence[Path] = ()) -> Calibrated:
     calibration = Calibration(
         params_digest=meta.params_digest,
         fingerprint=meta.fingerprint,
-        commit=meta.git_commit,
+        commit=commit,
+        dirty=dirty,
         date=now(),
         seeds=tuple(record.meta.seed for record in clean),
         statistics={name: values for name, found in measured.items() if (values := _statistics(found))},
@@ -118,11 +119,11 @@ def calibrated_gates() -> list[Gate]:
     return [gate for gate in found if gate.calibrated and "training" in _parameters(gate)]
 
 
-def train(runs: int) -> list[Path]:
-    """Records of clean runs of the files as they are now, trained by the pipeline's own stage in a scratch copy."""
+def train(runs: int, commit: str) -> list[Path]:
+    """Records of clean runs of a commit's files, trained by the pipeline's own stage in a scratch copy."""
     taken = set(experiment.values().get("seeds", []))
     seeds = list(itertools.islice((seed for seed in itertools.count(FIRST_SEED) if seed not in taken), runs))
-    folder = scratch.checkout("calibration", scratch.snapshot())
+    folder = scratch.checkout("calibration", commit)
     scratch.run_pipeline(folder, seeds, targets=[training_stage()])
     return [folder / "runs" / f"seed-{seed}" for seed in seeds]
 
@@ -138,6 +139,20 @@ def training_stage() -> str:
         if any(str(next(iter(out)) if isinstance(out, Mapping) else out).startswith("runs/seed-") for out in outs):
             return str(name)
     raise ConfigError("no stage writes runs/seed-N", where="dvc.yaml", fix="name the training stage's output so")
+
+
+def _given(records: Sequence[Path]) -> tuple[list[Record], str, bool]:
+    clean = [open_record(path) for path in records]
+    return clean, clean[0].meta.git_commit, any(record.meta.git_dirty for record in clean)
+
+
+def _trained(runs: int) -> tuple[list[Record], str, bool]:
+    """Clean runs of the files as they are now, HEAD, and whether they differ from it.
+
+    What a snapshot of uncommitted files is called says nothing to anyone else: it is on no branch.
+    """
+    files, head = scratch.snapshot(), scratch.git("rev-parse", "HEAD")
+    return [open_record(path) for path in train(runs, files)], head, files != head
 
 
 def _refuse_unlike(records: Sequence[Record]) -> None:

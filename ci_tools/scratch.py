@@ -26,6 +26,8 @@ from ci_tools.pipeline import open_repository, reproduce
 FOLDER = Path(".switchback")
 KEPT = 3
 """Copies of one kind that stay on disk; DVC's cache can bring back the others."""
+LARGEST = 10_000_000
+"""Bytes of an untracked file that a copy still gets: in git's store each version of it would stay for weeks."""
 # The same files always make the same commit, so that a repeated command finds its copy.
 _NOBODY = {f"GIT_{who}_{what}": "switchback" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 _NO_TIME = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
@@ -51,21 +53,33 @@ def git(*arguments: str, **environment: str) -> str:
 
 
 def snapshot() -> str:
-    """A commit of the files as they are now, those that git ignores excepted; HEAD where nothing differs from it.
+    """A commit of the files as they are now; HEAD where nothing differs from it.
 
-    Neither the index nor a branch moves. Law: snapshot() == snapshot() while no file changes.
+    Without files that git ignores, and without untracked ones of more than 10 MB, which are named on stderr. Neither
+    the index nor a branch moves. Law: snapshot() == snapshot() while no file changes.
     """
     with TemporaryDirectory(prefix="switchback-") as folder:
         index = Path(folder, "index")
         current = Path(git("rev-parse", "--git-path", "index"))
         if current.exists():
             shutil.copyfile(current, index)  # its time stamps spare git the hashing of unchanged files
-        git("add", "--all", GIT_INDEX_FILE=str(index))
+        git("add", "--all", "--", ":/", *_too_large(), GIT_INDEX_FILE=str(index))
         tree = git("write-tree", GIT_INDEX_FILE=str(index))
     head = git("rev-parse", "HEAD")
     if tree == tree_of(head):
         return head
     return git("commit-tree", tree, "-p", head, "-m", "The working tree", **_NOBODY, **_NO_TIME)
+
+
+def _too_large() -> list[str]:
+    """Pathspecs that leave out the large untracked files."""
+    top = Path(git("rev-parse", "--show-toplevel"))
+    names = git("ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/").split("\0")
+    large = [name for name in names if name and (top / name).lstat().st_size > LARGEST]
+    if large:
+        size = f"{LARGEST // 1_000_000} MB"
+        say(f"left out, untracked and larger than {size}: {', '.join(large)} (`git add` or ignore them)")
+    return [f":(top,exclude,literal){name}" for name in large]
 
 
 def tree_of(commit: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ci_tools.gates
-from ci_tools import calibrate
+from ci_tools import calibrate, scratch
 from ci_tools.errors import ConfigError, RecordError, RecordMismatch
 from ci_tools.experiment import change
 from ci_tools.gates import Gate, Reading, calibration, gate, unmeasured
@@ -152,21 +152,44 @@ def test_clean_runs_are_trained_by_the_pipelines_own_stage_with_seeds_of_their_o
     stages = (repository / "dvc.yaml").read_text().replace("  train:\n", "  fit:\n")
     (repository / "dvc.yaml").write_text(stages + "  after: {cmd: echo after >> ran.log, deps: [doubled/text]}\n")
     params = (repository / "params.yaml").read_text()
-    records = calibrate.train(2)
+    records = calibrate.train(2, scratch.snapshot())
     assert [open_record(path).meta.seed for path in records] == [1001, 1003]
     assert [open_record(path).meta.params["steps"] for path in records] == [30, 30]
     copy = records[0].parents[1]
     assert (copy / "ran.log").read_text().splitlines() == ["double", "train 1001 starts", "train 1003 starts"]
-    calibrate.train(3)
+    calibrate.train(3, scratch.snapshot())
     assert (copy / "ran.log").read_text().splitlines()[3:] == ["train 1004 starts"], "finished runs are kept"
     assert (repository / "params.yaml").read_text() == params
     assert not (repository / "runs").exists()
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_calibration_names_the_commit_that_others_have_and_whether_files_differed(
+    clean, repository, monkeypatch, changed
+):
+    trained = []
+    monkeypatch.setattr(calibrate, "calibrated_gates", lambda: [last_loss])
+    monkeypatch.setattr(calibrate, "train", lambda runs, commit: trained.append(commit) or clean)
+    if changed:
+        (repository / "input.txt").write_text("two\n")
+    head = scratch.git("rev-parse", "HEAD")
+    calibrate.calibrate(5)
+    assert (calibration.load().commit, calibration.load().dirty) == (head, changed)
+    assert (trained == [head]) == (not changed)
+
+
+def test_calibration_on_given_records_names_their_commit(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "calibrated_gates", lambda: [last_loss])
+    first = changed(clean[0], tmp_path, git_commit="c0ffee", git_dirty=False)
+    last = changed(clean[4], tmp_path, git_commit="c0ffee", git_dirty=True)
+    calibrate.calibrate(0, [first, *clean[1:4], last])
+    assert (calibration.load().commit, calibration.load().dirty) == ("c0ffee", True)
+
+
 def test_pipeline_without_a_training_stage_is_one_clear_error(repository):
     (repository / "dvc.yaml").write_text("stages:\n  a: {cmd: 'true', outs: [x]}\n")
     with pytest.raises(ConfigError, match=r"dvc\.yaml: no stage writes runs/seed-N"):
-        calibrate.train(5)
+        calibrate.train(5, "HEAD")
 
 
 def test_command_prints_the_table_and_json(clean, monkeypatch, capfd):

@@ -47,6 +47,8 @@ class Calibration(Config):
     fingerprint: dict[str, str]
     """The stack that made the clean runs."""
     commit: str
+    dirty: bool = False
+    """Whether the files that were trained differed from the commit's."""
     date: str
     seeds: tuple[int, ...]
     """Of the clean runs."""
