@@ -16,6 +16,8 @@ from ci_tools.gates.run import open_run
 from ci_tools.repro import fingerprint
 from ci_tools.scratch import git
 
+_PIPELINE = (".dvc", "dvc.yaml", "params.yaml")
+"""Without one of these a revision has no pipeline."""
 _OF_THE_REVISION = ("switchback", "threads")
 """Fingerprint entries that a revision decides for itself, on whatever machine."""
 
@@ -49,7 +51,7 @@ def prepare(ref: str, policy: Policy, run: Run) -> Baseline:
         run: what is compared with the baseline.
 
     Returns:
-        The baseline, or why there is none.
+        The baseline, or why there is none: `failed` unless that revision just has no pipeline yet.
 
     Raises:
         ConfigError: `ref` is unknown.
@@ -61,15 +63,18 @@ def prepare(ref: str, policy: Policy, run: Run) -> Baseline:
     seeds = run.seeds[: policy.against_main.seeds]
     same = scratch.tree_of(commit) == scratch.tree_of(scratch.snapshot())
     say(f"baseline: {commit[:12]}, where HEAD left {ref}" + (" (comparing with itself)" if same else ""))
+    name = f"revision {commit[:12]}, where HEAD left {ref},"
+    if missing := [file for file in _PIPELINE if not git("ls-tree", commit, file)]:
+        return Baseline(None, f"{name} has no pipeline: no {missing[0]}")
     try:
-        folder = _copy(commit)
+        folder = scratch.checkout("base", commit)
         found = _brought_up_to_date(folder, seeds)
         if any(_elsewhere(record.meta.fingerprint, stack) for record in found.records):
             found = _brought_up_to_date(folder, seeds, force=True)
     except SwitchbackError as error:
         if error.exit_code not in (1, 2):
             raise
-        return Baseline(None, f"revision {commit[:12]}, where HEAD left {ref}, cannot be run here: {error}")
+        return Baseline(None, f"{name} cannot be run here: {error}", failed=True)
     return Baseline(found)
 
 
@@ -115,13 +120,6 @@ def policy_difference(ref: str) -> list[str]:
         return [f"{where}: not valid YAML"]
     except ConfigError as error:
         return [str(error)]
-
-
-def _copy(commit: str) -> Path:
-    for name in ("dvc.yaml", "params.yaml"):
-        if not git("ls-tree", commit, name):
-            raise ConfigError(f"has no {name}")
-    return scratch.checkout("base", commit)
 
 
 def _brought_up_to_date(folder: Path, seeds: Sequence[int], force: bool = False) -> Run:

@@ -199,6 +199,7 @@ def test_baseline_that_fails_is_absent_and_says_why(repository, commit):
     assert prepared.run is None
     assert "cannot be run here" in prepared.why_not
     assert "train@1: the stage failed with exit code 1" in prepared.why_not
+    assert prepared.failed, "it was asked for"
 
 
 @pytest.mark.parametrize("gone", ["dvc.yaml", "params.yaml", ".dvc"])
@@ -208,7 +209,8 @@ def test_revision_without_a_pipeline_is_no_baseline(repository, commit, git, gon
     commit("a pipeline", branch="change")
     prepared = baseline.prepare("main", Policy(), trained_here())
     assert prepared.run is None
-    assert f"has no {gone}" in prepared.why_not or (gone == ".dvc" and "has no DVC set up" in prepared.why_not)
+    assert prepared.why_not.endswith(f"has no pipeline: no {gone}")
+    assert not prepared.failed, "there is nothing that could be run"
 
 
 def test_comparison_with_itself_is_said_to_be_one(branched, capfd, monkeypatch):
@@ -317,6 +319,36 @@ def test_snapshot_holds_changed_new_and_deleted_files_and_moves_nothing(reposito
     names = scratch.git("ls-tree", "--name-only", made).splitlines()
     assert {"new.txt", "params.yaml", "ran.log"} & set(names) == {"new.txt"}
     assert status() == before
+
+
+def test_large_untracked_files_stay_out_of_gits_store_and_are_named(repository, git, monkeypatch, capfd):
+    monkeypatch.setattr(scratch, "LARGEST", 20)
+    (repository / "large [1].bin").write_bytes(b"l" * 21)
+    (repository / "tracked.bin").write_bytes(b"t" * 21)
+    (repository / "small.bin").write_bytes(b"s" * 20)
+    git("add", "tracked.bin")
+    capfd.readouterr()
+    made = scratch.snapshot()
+    names = scratch.git("ls-tree", "--name-only", made).splitlines()
+    assert {"large [1].bin", "small.bin", "tracked.bin"} & set(names) == {"small.bin", "tracked.bin"}
+    digest = scratch.git("hash-object", "large [1].bin")
+    with pytest.raises(ConfigError):
+        scratch.git("cat-file", "-e", digest)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("left out, untracked and larger than")
+    assert "large [1].bin" in line
+    assert "tracked.bin" not in line
+    (repository / "large [1].bin").unlink()
+    assert scratch.snapshot() == made
+    assert capfd.readouterr().err == ""
+
+
+def test_snapshot_from_a_folder_below_holds_everything_above(repository, monkeypatch):
+    (repository / "new.txt").write_text("new\n")
+    made = scratch.snapshot()
+    (repository / "below").mkdir()
+    monkeypatch.chdir(repository / "below")
+    assert scratch.snapshot() == made
 
 
 def test_oldest_copies_are_forgotten_and_an_interrupted_one_is_made_again(repository, commit):

@@ -123,6 +123,8 @@ class Baseline:
     run: Run | None
     why_not: str = ""
     """One sentence; empty where `run` is there."""
+    failed: bool = False
+    """Whether it was asked for and could not be run, so that a comparison with it is an error."""
 
 
 def open_run(seeds: Sequence[int], root: Path = Path()) -> Run:
