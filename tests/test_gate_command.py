@@ -74,6 +74,7 @@ def judging(monkeypatch):
         ([PASSED, INCONCLUSIVE_BLOCKS, FAILED], 3),
         ([INCONCLUSIVE_BLOCKS, ERROR_BLOCKS], 2),
         ([INCONCLUSIVE_BLOCKS, ERROR_BLOCKS, FAILED_BLOCKS], 1),
+        ([], 2),
     ],
 )
 def test_what_blocks_sets_the_exit_code(switchback, judging, verdicts, code):

@@ -4,7 +4,7 @@ As a plugin of pytest it also turns what happens to a test into a verdict: one t
 required anything is judged by its own assertions, and one that is skipped is inconclusive.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from ci_tools.gates.run import Run, open_run
 from ci_tools.gates.show import details, headline
 from ci_tools.gates.verdict import Gate, Measurement, Outcome, Verdict
 
+NOT_REACHED = "its test was not reached"
+
 
 class Acceptance:
     """Verdicts under one policy. With a file, every test of the session leaves at least one verdict in it."""
@@ -29,13 +31,17 @@ class Acceptance:
     ) -> None:
         """`known`: what clean runs look like; `mismatch`: why it does not apply to the `runs` at hand."""
         self.settings = settings
-        self.verdicts: list[Verdict] = []
         self.reference: Reference | None = None if known is None or mismatch else known.reference
         """How fast clean runs learned; None where none are known."""
         self._judge = Judge(settings, known, mismatch, runs * len(known.statistics) if known else 0)
         self._file, self._written = file, files.read(file) if file else None
+        self.verdicts: list[Verdict] = list(self._written.verdicts) if self._written else []
         # The file names one before the tests are known, so that it is never without an answer.
-        self._pending = {str(i): one for i, one in enumerate(self._written.pending)} if self._written else {}
+        self._pending = {one.test: one for one in self._written.pending} if self._written else {}
+        self._chosen = frozenset(filter(None, self._pending))
+        """The tests to be judged again, where the file goes on with earlier verdicts; empty: all."""
+        self._test = ""
+        """Node id of the test at work."""
         self._spoken = False
         """Whether the test at work left a verdict."""
         self._told = ""
@@ -62,22 +68,28 @@ class Acceptance:
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that cannot be collected is an error, while the others are judged."""
-        if self._file and report.failed:
+        if self._file and report.failed and not self._chosen:
             name = Path(report.nodeid).stem.removeprefix("test_") or "tests"
             self._keep(self._stated(name, "", Outcome.ERROR, f"{report.nodeid}: {_last_line(report.longreprtext)}"))
 
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what is not to be judged again."""
+        if self._chosen:
+            config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in self._chosen])
+            items[:] = [item for item in items if item.nodeid in self._chosen]
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write down what stands for each test until it has ended."""
+        """Write down what stands for each test until it has ended; one that was chosen and is not there never will."""
         if self._file:
-            self._pending = {
-                item.nodeid: self._stated(*_subject(item), Outcome.ERROR, "its test was not reached")
+            self._pending = {name: one for name, one in self._pending.items() if name} | {
+                item.nodeid: replace(self._stated(*_subject(item), Outcome.ERROR, NOT_REACHED), test=item.nodeid)
                 for item in session.items
             }
             self._write()
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """A new test begins; if it ends the process, the file says which it was."""
-        self._spoken, self._told = False, ""
+        self._test, self._spoken, self._told = item.nodeid, False, ""
         if item.nodeid in self._pending:
             self._pending[item.nodeid] = replace(self._pending[item.nodeid], diagnosis="its test did not end")
             self._write()
@@ -132,7 +144,7 @@ class Acceptance:
 
     def _keep(self, verdict: Verdict) -> None:
         self._spoken = True
-        self.verdicts.append(verdict)
+        self.verdicts.append(replace(verdict, test=self._test))
         self._write()
 
     def _write(self) -> None:
@@ -141,15 +153,31 @@ class Acceptance:
             files.write(now, self._file)
 
 
-def accept(file: Path | None = None) -> Acceptance:
-    """Acceptance of the working directory's run under its gates.yaml and calibration.json.
+def own_run() -> Run:
+    """The run of the working directory, with the seeds that params.yaml lists.
+
+    Raises:
+        ConfigError: params.yaml lists no seeds.
+    """
+    seeds = experiment.value("seeds")
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ConfigError(f"seeds: must be a list of whole numbers, got {seeds!r}", where=experiment.PARAMS)
+    return open_run(seeds)
+
+
+def accept(file: Path | None = None, find: Callable[[], Run] = own_run) -> Acceptance:
+    """Acceptance of a run under gates.yaml and calibration.json of the working directory.
+
+    Args:
+        file: verdicts.json to go on with.
+        find: opens the run that is judged.
 
     Raises:
         ConfigError: one of its configuration files breaks a rule.
     """
     known, runs = calibration.load(), 1
     try:
-        run = own_run()
+        run = find()
         runs, release = len(run.seeds), run.release.meta
         mismatch = known.mismatch(release.params_digest, release.fingerprint) if known else ""
     except SwitchbackError as error:
@@ -174,18 +202,6 @@ def stated(gate: str, subject: str, outcome: Outcome, diagnosis: str, settings: 
         evidence={},
         seconds=0.0,
     )
-
-
-def own_run() -> Run:
-    """The run of the working directory, with the seeds that params.yaml lists.
-
-    Raises:
-        ConfigError: params.yaml lists no seeds.
-    """
-    seeds = experiment.value("seeds")
-    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
-        raise ConfigError(f"seeds: must be a list of whole numbers, got {seeds!r}", where=experiment.PARAMS)
-    return open_run(seeds)
 
 
 def _subject(item: pytest.Item) -> tuple[str, str]:

@@ -52,6 +52,8 @@ class Verdicts:
     """In the order in which they were made."""
     pending: tuple[Verdict, ...] = ()
     """What stands for each test that has not ended; none once all have."""
+    refused: bool = False
+    """Whether bad input was found only after the tests, so that the verdicts do not count."""
 
     @property
     def outcome(self) -> Outcome:
@@ -71,7 +73,12 @@ class Verdicts:
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing blocks; else 1 for a failure, 2 for an error, 3 for an inconclusive verdict."""
+        """0 where nothing blocks; else 1 for a failure, 2 for an error, 3 for an inconclusive verdict.
+
+        Refused input and no verdict at all are errors, whatever else was found.
+        """
+        if self.refused or not (self.verdicts or self.pending):
+            return _EXIT_CODES[Outcome.ERROR]
         return _EXIT_CODES[self.blocking[0].outcome] if self.blocking else 0
 
     def ended(self, why: str) -> "Verdicts":

@@ -6,12 +6,13 @@ def test_loss_is_low(run, policy):
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ci_tools.errors import SwitchbackError
+from ci_tools.errors import DataError, SwitchbackError
 
 if TYPE_CHECKING:
     from ci_tools.gates.acceptance import Acceptance
@@ -29,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--switchback-base-root", metavar="PATH", help="folder of the base revision's pipeline")
     group.addoption("--switchback-base-seeds", metavar="N,N", help="seeds of its runs; default: those of this run")
     group.addoption("--switchback-base-why", metavar="TEXT", help="why there is no base revision to compare with")
+    group.addoption("--switchback-base-error", metavar="TEXT", help="why the base revision could not be run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,19 +52,20 @@ def policy(request: pytest.FixtureRequest) -> "Acceptance":
 @pytest.fixture(scope="session")
 def run(request: pytest.FixtureRequest) -> "Run":
     """The run of the working directory: records, metrics, data and model."""
-    from ci_tools.gates.acceptance import own_run
-    from ci_tools.gates.run import open_run
-
-    root, seeds = (request.config.getoption(f"--switchback-run-{name}") for name in ("root", "seeds"))
     with _told():
-        return open_run(_numbers(seeds), Path(root)) if root and seeds else own_run()
+        return _run(request.config)
 
 
 @pytest.fixture(scope="session")
 def baseline(request: pytest.FixtureRequest, run: "Run") -> "Baseline":
-    """The run of the base revision, or why there is none to compare with."""
+    """The run of the base revision, or why there is none to compare with.
+
+    Where one was asked for and could not be run, every test that compares with it is an error.
+    """
     from ci_tools.gates.run import Baseline, open_run
 
+    if error := request.config.getoption("--switchback-base-error"):
+        raise DataError(error)
     root, seeds, why = (request.config.getoption(f"--switchback-base-{name}") for name in ("root", "seeds", "why"))
     if not root:
         return Baseline(None, why or "no base revision was named (`switchback gate --base main`)")
@@ -73,6 +76,14 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
+def _run(config: pytest.Config) -> "Run":
+    from ci_tools.gates.acceptance import own_run
+    from ci_tools.gates.run import open_run
+
+    root, seeds = (config.getoption(f"--switchback-run-{name}") for name in ("root", "seeds"))
+    return open_run(_numbers(seeds), Path(root)) if root and seeds else own_run()
+
+
 def _acceptance(config: pytest.Config) -> "Acceptance":
     """The one of this session; it begins when it is first asked for."""
     found: Acceptance | None = config.pluginmanager.get_plugin(_ACCEPTANCE)
@@ -80,7 +91,7 @@ def _acceptance(config: pytest.Config) -> "Acceptance":
         from ci_tools.gates.acceptance import accept
 
         file = config.getoption("--switchback-verdicts")
-        found = accept(Path(file) if file else None)
+        found = accept(Path(file) if file else None, partial(_run, config))
         config.pluginmanager.register(found, _ACCEPTANCE)
     return found
 

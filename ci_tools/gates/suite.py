@@ -18,11 +18,11 @@ from ci_tools.console import progress, quiet, say
 from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.gates import calibration, files
 from ci_tools.gates import policy as policies
-from ci_tools.gates.acceptance import own_run, stated
+from ci_tools.gates.acceptance import NOT_REACHED, own_run, stated
 from ci_tools.gates.files import FOLDER, JUNIT, VERDICTS, Verdicts
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import Baseline, Run
-from ci_tools.gates.verdict import Outcome
+from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.record.files import write_atomic
 from ci_tools.record.provenance import git_state, now
 
@@ -32,6 +32,8 @@ _POLL_SECONDS = 0.1
 _TAIL_LINES = 20
 _ALL_REPORTED = (0, 1, 5)
 """Exit codes of pytest: all passed, some failed, none found."""
+_MISUSED = 4
+"""Exit code of pytest: an option that it refuses, or a conftest.py that breaks."""
 # Options of the user's own test runs: workers would keep verdicts to themselves.
 _NOT_PASSED_ON = ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS")
 _OPTIONS = ("-o", "addopts=", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors")
@@ -40,13 +42,19 @@ _OPTIONS = ("-o", "addopts=", "-W", "default", "-p", "no:cacheprovider", "--cont
 def judge(base: str = "", select: str = "") -> Verdicts:
     """Run the acceptance tests of the working directory; writes gates/verdicts.json and gates/junit.xml.
 
+    Where more seeds may decide a comparison and nothing else stops the merge, the tests that asked for them are judged
+    again. The other verdicts, on the files as they are, stay.
+
     Args:
         base: git revision to compare with; empty: none.
         select: pytest's -k expression; empty: all tests.
 
     Raises:
-        ConfigError: no tests, or gates.yaml, params.yaml or calibration.json breaks a rule.
+        ConfigError: no tests, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a rule.
+        SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
     """
+    for name in (VERDICTS, JUNIT):  # what an earlier call left says nothing about this one
+        (FOLDER / name).unlink(missing_ok=True)
     if not TESTS.is_dir():
         raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
     settings, run = policies.load(), own_run()
@@ -54,48 +62,104 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     baseline, changes = _baseline(base, settings, run)
     heading = _heading(settings, run, base, changes, select)
     verdicts = _judge_once(heading, run, baseline)
-    while wanted := _seeds_wanted(verdicts, run, settings):
-        run, baseline = _with_more_seeds(run, baseline, wanted)
+    while wanted := _seeds_wanted(verdicts, run, baseline, settings):
+        heading = _heading_again(verdicts, settings)
+        _begin(heading)
+        try:
+            run, baseline = _with_more_seeds(run, baseline, wanted)
+        except SwitchbackError as error:
+            verdicts = _end(f"more seeds could not be trained: {error}", heading.seconds)
+            if error.exit_code not in (1, 2):
+                raise
+            break
         verdicts = _judge_once(heading, run, baseline)
-    if not verdicts.verdicts:
-        fix = "correct the expression" if select else "write a test that calls policy.require"
-        raise ConfigError(f"no test {f'matches -k {select!r}' if select else 'found'}", where=TESTS, fix=fix)
-    # A test that broke may have had more gates to judge.
-    if not select and all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
-        settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
+    _refuse_misunderstood(verdicts, settings)
     return verdicts
 
 
 def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
-    """Run the tests once; the files are whole whatever happens."""
-    started, file, junit = time.monotonic(), FOLDER / VERDICTS, FOLDER / JUNIT
-    files.write(heading, file)
-    junit.unlink(missing_ok=True)
-    why = "the gates were interrupted"
+    """Run the tests once, those that `heading` names or else all; the files are whole whatever happens."""
+    started, why = time.monotonic(), "the gates were interrupted"
+    _begin(heading)
     try:
-        why = _run_tests(file, [*_run_options(run), *_base_options(baseline)], heading.selection)
+        why = _run_tests(FOLDER / VERDICTS, [*_run_options(run), *_base_options(baseline)], heading.selection)
+    except ConfigError as error:
+        why = str(error)
+        raise
     finally:
-        verdicts = replace(files.read(file).ended(why), seconds=round(time.monotonic() - started, 3))
-        files.write(verdicts, file)
-        write_atomic(junit, files.junit(verdicts))
+        verdicts = _end(why, heading.seconds + time.monotonic() - started)
     return verdicts
 
 
-def _seeds_wanted(verdicts: Verdicts, run: Run, settings: Policy) -> int:
-    """How many seeds per arm an undecided comparison asks for; 0 where none asks for more than there are."""
-    asked = [
-        int(verdict.evidence.get("seeds wanted", 0))
-        for verdict in verdicts.verdicts
-        if verdict.outcome is Outcome.INCONCLUSIVE
+def _begin(heading: Verdicts) -> None:
+    files.write(heading, FOLDER / VERDICTS)
+    (FOLDER / JUNIT).unlink(missing_ok=True)
+
+
+def _end(why: str, seconds: float) -> Verdicts:
+    verdicts = replace(files.read(FOLDER / VERDICTS).ended(why), seconds=round(seconds, 3))
+    _write(verdicts)
+    return verdicts
+
+
+def _write(verdicts: Verdicts) -> None:
+    files.write(verdicts, FOLDER / VERDICTS)
+    write_atomic(FOLDER / JUNIT, files.junit(verdicts))
+
+
+def _refuse_misunderstood(verdicts: Verdicts, settings: Policy) -> None:
+    """Refuse an expression that chose no test, and a rule for a gate that no test ran; the files say so, too."""
+    select = verdicts.selection
+    try:
+        if not verdicts.verdicts:
+            fix = "correct the expression" if select else "write a test that calls policy.require"
+            raise ConfigError(f"no test {f'matches -k {select!r}' if select else 'found'}", where=TESTS, fix=fix)
+        # A test that broke may have had more gates to judge.
+        if not select and all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
+            settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
+    except ConfigError as error:
+        why = stated("tests", "", Outcome.ERROR, str(error), Policy())
+        _write(replace(verdicts, verdicts=(*verdicts.verdicts, why), refused=True))
+        raise
+
+
+def _seeds_wanted(verdicts: Verdicts, run: Run, baseline: Baseline, settings: Policy) -> int:
+    """How many seeds per arm would serve an undecided comparison; 0 where more cannot change what becomes of the merge.
+
+    That is so without a second arm, and where something else stops the merge.
+    """
+    if baseline.run is None or not all(map(_asked, verdicts.blocking)):
+        return 0
+    wanted = min(max(map(_asked, verdicts.verdicts), default=0), settings.against_main.max_seeds)
+    return wanted if wanted > _pairs(run, baseline.run) else 0
+
+
+def _pairs(*arms: Run) -> int:
+    """Seeds that each arm has at least."""
+    return min(len(arm.seeds) for arm in arms)
+
+
+def _asked(verdict: Verdict) -> int:
+    """Seeds per arm that an undecided comparison asks for; 0 for every other verdict."""
+    return int(verdict.evidence.get("seeds wanted", 0)) if verdict.outcome is Outcome.INCONCLUSIVE else 0
+
+
+def _heading_again(verdicts: Verdicts, settings: Policy) -> Verdicts:
+    """The file before the tests that asked for seeds are judged again: without any of their verdicts."""
+    asking = {verdict.test: verdict for verdict in verdicts.verdicts if _asked(verdict)}
+    pending = [
+        replace(stated(one.gate, one.subject, Outcome.ERROR, NOT_REACHED, settings), test=test)
+        for test, one in asking.items()
     ]
-    wanted = min(max(asked, default=0), settings.against_main.max_seeds)
-    return wanted if wanted > len(run.seeds) else 0
+    kept = tuple(verdict for verdict in verdicts.verdicts if verdict.test not in asking)
+    return replace(verdicts, verdicts=kept, pending=tuple(pending))
 
 
 def _with_more_seeds(run: Run, baseline: Baseline, wanted: int) -> tuple[Run, Baseline]:
     from ci_tools.baseline import extend, paired_seeds
 
-    say(f"{len(run.seeds)} seeds per arm do not decide; training up to {wanted} in both")
+    have = _pairs(run, *filter(None, [baseline.run]))
+    say(f"{have} seeds per arm do not decide; training up to {wanted} in both")
     return extend(run, baseline, paired_seeds(run, wanted))
 
 
@@ -134,13 +198,18 @@ def _run_options(run: Run) -> list[str]:
 
 def _base_options(baseline: Baseline) -> list[str]:
     if baseline.run is None:
-        return ["--switchback-base-why", baseline.why_not] if baseline.why_not else []
+        option = "--switchback-base-error" if baseline.failed else "--switchback-base-why"
+        return [option, baseline.why_not] if baseline.why_not else []
     seeds = ",".join(map(str, baseline.run.seeds))
     return ["--switchback-base-root", str(baseline.run.root), "--switchback-base-seeds", seeds]
 
 
 def _run_tests(file: Path, options: Sequence[str], select: str) -> str:
-    """Run pytest to its end; returns how it ended, for tests that did not."""
+    """Run pytest to its end; returns how it ended, for tests that did not.
+
+    Raises:
+        ConfigError: it refuses the expression.
+    """
     command = [sys.executable, "-m", "pytest", str(TESTS), *_OPTIONS, "--switchback-verdicts", str(file), *options]
     command += ["-k", select] if select else []
     environment = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
@@ -152,10 +221,18 @@ def _run_tests(file: Path, options: Sequence[str], select: str) -> str:
         finally:
             child.terminate()
             code = child.wait()
+    if select and code == _MISUSED and (words := _complaint(log)):
+        raise ConfigError(words, where=f"-k {select!r}", fix="correct the expression")
     if code not in _ALL_REPORTED and not quiet():
         sys.stderr.write("".join(log.read_text(errors="replace").splitlines(keepends=True)[-_TAIL_LINES:]))
     how = f"signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"exit code {code}"
     return f"pytest ended with {how}, see {log}"
+
+
+def _complaint(log: Path) -> str:
+    """What pytest says about an option that it refuses."""
+    lines = log.read_text(errors="replace").splitlines()
+    return next((line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")), "")
 
 
 def _watch(child: subprocess.Popen[bytes], file: Path) -> None:

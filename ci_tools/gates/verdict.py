@@ -108,6 +108,8 @@ class Verdict:
     remedy: str
     evidence: Mapping[str, Any]
     seconds: float
+    test: str = ""
+    """Node id of the acceptance test that asked for it; empty outside of `switchback gate`."""
 
     def __str__(self) -> str:
         name = f"{self.gate} ({self.subject})" if self.subject else self.gate

@@ -1,7 +1,11 @@
 import subprocess
 import sys
 
-from ci_tools.gates import Outcome, suite
+import pytest
+
+from ci_tools.gates import Outcome, Reading, calibration, gate, suite
+from ci_tools.gates.calibration import Calibration, Reference
+from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 from tests.gates import project
 
 OWN_GATE = """\
@@ -60,6 +64,40 @@ def test_inconclusive_verdict_passes_its_test_and_is_listed(tmp_path):
     done = pytest_in(tmp_path, "tests/model")
     assert done.returncode == 0
     assert "blind inconclusive\n  it was dark" in done.stdout
+
+
+@gate(limit=1.0, unit="", floor=0.0, calibrated=True)
+def calibrated():
+    return Reading(statistic=0.0, diagnosis="")
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 3, 4, 5, 6)])
+def test_budget_of_false_alarms_is_shared_by_the_seeds_that_are_judged(tmp_path, monkeypatch, seeds):
+    monkeypatch.chdir(tmp_path)
+    known = Calibration(
+        params_digest="p", fingerprint={}, commit="", date="", seeds=tuple(range(20)),
+        statistics={"calibrated": tuple(i / 100 for i in range(20))}, reference=Reference(samples=(), loss=()),
+    )  # fmt: skip
+    calibration.save(known)
+    meta = RunMeta(
+        schema_version=SCHEMA_VERSION, id="t", status="finished", command=[], workdir=".", seed=1, params={},
+        params_digest="p", git_commit="", git_dirty=False, code={}, code_digest="", data={}, fingerprint={},
+        probe_every=1, checkpoint_every=1, started="",
+    )  # fmt: skip
+    here, there = ([root / f"runs/seed-{seed}" for seed in range(1, 7)] for root in (tmp_path, tmp_path / "elsewhere"))
+    for record in (*here, *there):
+        record.mkdir(parents=True)
+        (record / "run.json").write_text(meta.text())
+    test = (
+        "from tests.gates.test_plugin import calibrated\n\n"
+        "def test_told(policy):\n    print('threshold', policy.require(calibrated()).threshold)\n"
+    )
+    project.write(tmp_path, {"test_told.py": test}, policy="false_alarms: 0.2\n")
+    limits = {count: known.limit(calibrated(), 0.2 / count) for count in (2, 6)}
+    assert limits[2] < limits[6]
+    options = ["--switchback-run-root", "elsewhere", "--switchback-run-seeds", ",".join(map(str, seeds))]
+    done = pytest_in(tmp_path, "-s", "tests/model", *options)
+    assert f"threshold {limits[len(seeds)]}" in done.stdout
 
 
 def test_in_other_projects_it_costs_and_changes_nothing(tmp_path):

@@ -2,8 +2,9 @@ import signal
 
 import pytest
 
-from ci_tools.errors import ConfigError
-from ci_tools.gates import Outcome, files, suite
+from ci_tools import baseline
+from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.gates import Baseline, Outcome, files, suite
 from ci_tools.gates.run import open_run
 from tests.gates import project
 
@@ -295,8 +296,7 @@ def test_project_without_acceptance_tests_is_told_so(tmp_path, monkeypatch):
 
 
 def test_base_revision_reaches_the_tests_and_policy_changes_the_file(tmp_path, monkeypatch):
-    from ci_tools import baseline
-    from ci_tools.gates import Baseline, Run
+    from ci_tools.gates import Run
 
     test = (
         "def test_seen(baseline):\n    assert (str(baseline.run.root), baseline.run.seeds) == ('elsewhere', (7, 9))\n"
@@ -312,9 +312,6 @@ def test_base_revision_reaches_the_tests_and_policy_changes_the_file(tmp_path, m
 
 
 def test_where_no_baseline_could_be_made_the_tests_learn_why(tmp_path, monkeypatch):
-    from ci_tools import baseline
-    from ci_tools.gates import Baseline
-
     test = "def test_seen(baseline):\n    assert (baseline.run, baseline.why_not) == (None, 'main has no pipeline')\n"
     project.write(tmp_path, {"test_a.py": test}, policy="{}")
     monkeypatch.chdir(tmp_path)
@@ -337,20 +334,175 @@ def test_quality(run, policy):
 """
 
 
-@pytest.mark.parametrize(("max_seeds", "outcome"), [(10, "passed"), (3, "inconclusive")])
-def test_undecided_comparison_gets_more_seeds_until_it_is_decided_or_has_no_more(
-    tmp_path, monkeypatch, max_seeds, outcome
-):
-    monkeypatch.chdir(tmp_path)
-    policy = f"against_main: {{seeds: 2, max_seeds: {max_seeds}}}\n"
-    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy=policy)
+@pytest.fixture
+def extended(tmp_path, monkeypatch):
+    """A base revision with seeds 1 and 2, and further seeds for both arms; returns the seeds that were asked for."""
     asked = []
 
     def extend(run, baseline, seeds):
         asked.append(tuple(seeds))
-        return open_run(seeds, tmp_path / "elsewhere"), baseline
+        return open_run(seeds, tmp_path / "elsewhere"), Baseline(open_run(seeds, baseline.run.root))
 
-    monkeypatch.setattr("ci_tools.baseline.extend", extend)
-    (verdict,) = suite.judge().verdicts
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(baseline, "prepare", lambda *_: Baseline(open_run([1, 2], tmp_path / "theirs")))
+    monkeypatch.setattr(baseline, "policy_difference", lambda ref: [])
+    monkeypatch.setattr(baseline, "extend", extend)
+    return asked
+
+
+@pytest.mark.parametrize(("max_seeds", "outcome"), [(10, "passed"), (3, "inconclusive")])
+def test_undecided_comparison_gets_more_seeds_until_it_is_decided_or_has_no_more(
+    tmp_path, extended, max_seeds, outcome
+):
+    policy = f"against_main: {{seeds: 2, max_seeds: {max_seeds}}}\ngates: {{quality: {{inconclusive: blocks}}}}\n"
+    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy=policy)
+    (verdict,) = suite.judge(base="main").verdicts
     assert (verdict.outcome, verdict.diagnosis) == (outcome, str(tmp_path / "elsewhere"))
-    assert asked == [(1, 2, 3), (1, 2, 3, 4)][: min(max_seeds, 4) - 2]
+    assert verdict.test == "tests/model/test_it.py::test_quality"
+    assert extended == [(1, 2, 3), (1, 2, 3, 4)][: min(max_seeds, 4) - 2]
+
+
+def test_arm_with_fewer_seeds_gets_as_many_as_the_other_has(tmp_path, extended):
+    undecided = UNDECIDED.replace("(run)", "(run, baseline)").replace("(run, policy)", "(run, baseline, policy)")
+    undecided = undecided.replace("len(run.seeds)", "len(baseline.run.seeds)")
+    project.write(tmp_path, {"test_it.py": undecided}, params="seeds: [1, 2, 3, 4]\n", policy="{}")
+    assert suite.judge(base="main").outcome is Outcome.PASSED
+    assert extended == [(1, 2, 3), (1, 2, 3, 4)]
+
+
+def test_without_a_second_arm_no_seeds_are_trained(tmp_path, extended):
+    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy="{}")
+    assert suite.judge().outcome is Outcome.INCONCLUSIVE
+    assert extended == []
+
+
+DAMAGED = """
+
+@gate(limit=1.0, unit="")
+def damage(run):
+    return Reading(statistic=9.0 if str(run.root) == "." else 0.0, diagnosis=f"looked at {run.root}")
+
+def test_damage(run, policy):
+    with open("ran.log", "a") as log:
+        print("damage", file=log)
+    policy.require(damage(run))
+"""
+
+
+def test_what_the_files_at_hand_showed_stays_when_further_seeds_are_judged(tmp_path, extended):
+    policy = "gates: {damage: {blocks: false}}\n"
+    project.write(tmp_path, {"test_it.py": UNDECIDED + DAMAGED}, policy=policy)
+    found = {one.gate: (one.outcome.value, one.diagnosis) for one in suite.judge(base="main").verdicts}
+    assert len(extended) == 2
+    assert found == {
+        "damage": ("failed", "looked at ."),
+        "quality": ("passed", str(tmp_path / "elsewhere")),
+    }
+    assert (tmp_path / "ran.log").read_text() == "damage\n", "only what asked for seeds is judged again"
+    assert project.junit()[1] == {"tests": 2, "failures": 0, "errors": 0, "skipped": 1}
+
+
+def test_no_seeds_are_trained_where_something_else_stops_the_merge(tmp_path, extended):
+    project.write(tmp_path, {"test_it.py": UNDECIDED + DAMAGED}, policy="{}")
+    verdicts = suite.judge(base="main")
+    assert [(one.gate, one.outcome.value) for one in verdicts.verdicts] == [
+        ("quality", "inconclusive"),
+        ("damage", "failed"),
+    ]
+    assert extended == []
+
+
+def test_test_that_is_gone_when_it_is_to_be_judged_again_is_an_error(tmp_path, extended, monkeypatch):
+    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy="{}")
+
+    def extend(run, baseline, seeds):
+        (tmp_path / "tests/model/test_it.py").write_text("def test_other():\n    pass\n")
+        return open_run(seeds), Baseline(open_run(seeds))
+
+    monkeypatch.setattr(baseline, "extend", extend)
+    (verdict,) = suite.judge(base="main").verdicts
+    assert (verdict.gate, verdict.outcome) == ("quality", Outcome.ERROR)
+    assert verdict.diagnosis.startswith("its test was not reached: pytest ended with exit code 5")
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 75])
+def test_seeds_that_cannot_be_trained_are_an_error_in_the_files_too(tmp_path, extended, monkeypatch, code):
+    project.write(tmp_path, {"test_it.py": UNDECIDED}, policy="{}")
+    failure = SwitchbackError("seed 3 went wrong")
+    failure.exit_code = code
+
+    def extend(*_):
+        assert project.strict()["exit_code"] == 2, "if it is killed now"
+        raise failure
+
+    monkeypatch.setattr(baseline, "extend", extend)
+    if code in (1, 2):
+        assert suite.judge(base="main").exit_code == 2
+    else:
+        with pytest.raises(SwitchbackError, match="seed 3 went wrong"):
+            suite.judge(base="main")
+    (verdict,) = files.read(files.FOLDER / files.VERDICTS).verdicts
+    assert (verdict.gate, verdict.outcome) == ("quality", Outcome.ERROR)
+    assert verdict.diagnosis.endswith("more seeds could not be trained: seed 3 went wrong")
+    assert project.junit()[0] == {"quality": "error"}
+
+
+def test_baseline_that_could_not_be_run_makes_comparisons_errors_and_nothing_else(tmp_path, monkeypatch):
+    test = "def test_compared(baseline):\n    pass\n\ndef test_alone():\n    pass\n"
+    project.write(tmp_path, {"test_a.py": test}, policy="{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(baseline, "prepare", lambda *_: Baseline(None, "main cannot be run here", failed=True))
+    monkeypatch.setattr(baseline, "policy_difference", lambda ref: [])
+    verdicts = suite.judge(base="main")
+    assert [(one.gate, one.outcome.value, one.diagnosis) for one in verdicts.verdicts] == [
+        ("compared", "error", "main cannot be run here"),
+        ("alone", "passed", "its test passed"),
+    ]
+    assert verdicts.exit_code == 2
+
+
+def test_refused_input_is_refused_in_the_files_too(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    project.write(tmp_path, {"test_crash.py": CRASH.format(how="pass")}, policy="gates: {other: {blocks: false}}")
+    cases = {
+        "": r"gates\.other: no test ran a gate of this name",
+        "nonsense": "no test matches -k 'nonsense'",
+        "before and": r"-k 'before and': Wrong expression.*Fix: correct the expression",
+    }
+    for select, words in cases.items():
+        capfd.readouterr()
+        with pytest.raises(ConfigError, match=words) as raised:
+            suite.judge(select=select)
+        assert "ERROR" not in capfd.readouterr().err, "one error is told once"
+        values = project.strict()
+        assert (values["exit_code"], values["outcome"]) == (raised.value.exit_code, "error")
+        assert str(raised.value) in values["verdicts"][-1]["diagnosis"]
+        assert project.junit()[1]["errors"] == len([one for one in values["verdicts"] if one["outcome"] == "error"])
+
+
+def test_refused_input_is_no_failure_of_the_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project.write(
+        tmp_path, {"test_a.py": "def test_a():\n    assert False\n"}, policy="gates: {other: {blocks: false}}"
+    )
+    with pytest.raises(ConfigError) as raised:
+        suite.judge()
+    assert project.strict()["exit_code"] == raised.value.exit_code == 2
+    (tmp_path / "gates.yaml").unlink()
+    assert suite.judge().exit_code == project.strict()["exit_code"] == 1
+
+
+@pytest.mark.parametrize("change", ["gates.yaml", "base", "no tests"])
+def test_verdicts_of_an_earlier_call_do_not_outlive_a_refused_one(tmp_path, monkeypatch, git, change):
+    monkeypatch.chdir(tmp_path)
+    project.write(tmp_path, {"test_a.py": "def test_a():\n    pass\n"}, policy="{}")
+    git("init", "--quiet", ".")
+    suite.judge()
+    if change == "gates.yaml":
+        (tmp_path / "gates.yaml").write_text("gatez: {}")
+    if change == "no tests":
+        (tmp_path / "tests/model").rename(tmp_path / "tests/other")
+    assert {path.name for path in (tmp_path / "gates").iterdir()} == {"verdicts.json", "junit.xml", "pytest.log"}
+    with pytest.raises(ConfigError):
+        suite.judge(base="nowhere" if change == "base" else "")
+    assert {path.name for path in (tmp_path / "gates").iterdir()} == {"pytest.log"}
