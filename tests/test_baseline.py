@@ -325,12 +325,12 @@ def test_large_untracked_files_stay_out_of_gits_store_and_are_named(repository, 
     monkeypatch.setattr(scratch, "LARGEST", 20)
     (repository / "large [1].bin").write_bytes(b"l" * 21)
     (repository / "tracked.bin").write_bytes(b"t" * 21)
-    (repository / "small.bin").write_bytes(b"s" * 20)
+    (repository / "large 1.bin").write_bytes(b"s" * 20)
     git("add", "tracked.bin")
     capfd.readouterr()
     made = scratch.snapshot()
     names = scratch.git("ls-tree", "--name-only", made).splitlines()
-    assert {"large [1].bin", "small.bin", "tracked.bin"} & set(names) == {"small.bin", "tracked.bin"}
+    assert {"large [1].bin", "large 1.bin", "tracked.bin"} & set(names) == {"large 1.bin", "tracked.bin"}
     digest = scratch.git("hash-object", "large [1].bin")
     with pytest.raises(ConfigError):
         scratch.git("cat-file", "-e", digest)
