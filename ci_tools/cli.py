@@ -162,7 +162,7 @@ def gate(
     base: Base = "",
     select: Annotated[str, typer.Option("-k", metavar="EXPR", help="Only tests that match, as in pytest.")] = "",
     self_test: Annotated[
-        bool, typer.Option("--self-test", help="Judge no run; plant faults of every failure mode and expect their name.")
+        bool, typer.Option("--self-test", help="Judge no run; plant faults of every failure mode instead.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -33,7 +33,7 @@ class Acceptance:
         self.settings = settings
         self.reference: Reference | None = None if known is None or mismatch else known.reference
         """How fast clean runs learned; None where none are known."""
-        self._judge = Judge(settings, known, mismatch, runs * len(known.statistics) if known else 0)
+        self.judge = Judge(settings, known, mismatch, runs * len(known.statistics) if known else 0)
         self._file, self._written = file, files.read(file) if file else None
         self.verdicts: list[Verdict] = list(self._written.verdicts) if self._written else []
         # The file names one before the tests are known, so that it is never without an answer.
@@ -59,7 +59,7 @@ class Acceptance:
 
     def require(self, measurement: Measurement) -> Verdict:
         """Judge a measurement and record the verdict; where it stops the merge, the test fails with its evidence."""
-        verdict = self._judge.verdict(measurement)
+        verdict = self.judge.verdict(measurement)
         self._keep(verdict)
         if verdict.blocks:
             self._told = details(verdict)
@@ -175,14 +175,24 @@ def accept(file: Path | None = None, find: Callable[[], Run] = own_run) -> Accep
     Raises:
         ConfigError: one of its configuration files breaks a rule.
     """
-    known, runs = calibration.load(), 1
+    known, settings, runs = calibration.load(), policy.load(), 1
     try:
         run = find()
         runs, release = len(run.seeds), run.release.meta
-        mismatch = known.mismatch(release.params_digest, release.fingerprint) if known else ""
+        mismatch = known.mismatch(release.params_digest, release.fingerprint, run.seeds) if known else ""
     except SwitchbackError as error:
         mismatch = str(error)
-    return Acceptance(policy.load(), known, mismatch, runs, file)
+    return Acceptance(_planned(settings), known, mismatch, runs, file)
+
+
+def _planned(settings: Policy) -> Policy:
+    """The first look at a comparison is at the seeds of params.yaml where those are fewer than the policy's."""
+    try:
+        listed = max(len(own_run().seeds), 2)
+    except SwitchbackError:
+        return settings
+    plan = settings.against_main
+    return settings.model_copy(update={"against_main": plan.model_copy(update={"seeds": min(plan.seeds, listed)})})
 
 
 def stated(gate: str, subject: str, outcome: Outcome, diagnosis: str, settings: Policy) -> Verdict:

@@ -70,8 +70,10 @@ class Calibration(Config):
         ceiling = max(measurement.limit, CEILING * max(values))
         return max(min(upper_quantile(values, false_alarms), ceiling), measurement.floor)
 
-    def mismatch(self, params_digest: str, fingerprint: Mapping[str, str]) -> str:
-        """Why these runs say nothing about one made under other conditions; empty where they do."""
+    def mismatch(self, params_digest: str, fingerprint: Mapping[str, str], seeds: Sequence[int] = ()) -> str:
+        """Why these runs say nothing about runs of these seeds made elsewhere; empty where they do."""
+        if set(seeds) & set(self.seeds):
+            return "calibration.json was made from the very seeds that are judged"
         if params_digest != self.params_digest:
             return "calibration.json was made with other params"
         other = sorted(

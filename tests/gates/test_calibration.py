@@ -133,3 +133,9 @@ def test_few_runs_raise_the_limit_no_further_than_half_again_what_they_reached()
     assert upper_quantile(spread, 1e-3) > 100
     assert made(statistics={"jump": spread}).limit(jump(1.0), 1e-3) == 9.0
     assert made(statistics={"jump": (1.0, 1.0, 1.0, 1.0, 2.0)}).limit(jump(1.0), 1e-3) == 8.0
+
+
+def test_runs_do_not_set_the_limits_that_they_are_judged_by():
+    known, stack = made(), {"torch": "2", "cpu": "x"}
+    assert known.mismatch("p", stack, (1, 2, 3)) == ""
+    assert known.mismatch("p", stack, (1, 1002)) == "calibration.json was made from the very seeds that are judged"

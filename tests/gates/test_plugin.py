@@ -75,7 +75,7 @@ def calibrated():
 def test_budget_of_false_alarms_is_shared_by_the_seeds_that_are_judged(tmp_path, monkeypatch, seeds):
     monkeypatch.chdir(tmp_path)
     known = Calibration(
-        params_digest="p", fingerprint={}, commit="", date="", seeds=tuple(range(20)),
+        params_digest="p", fingerprint={}, commit="", date="", seeds=tuple(range(1001, 1021)),
         statistics={"calibrated": tuple(i / 100 for i in range(20))}, reference=Reference(samples=(), loss=()),
     )  # fmt: skip
     calibration.save(known)
