@@ -167,7 +167,7 @@ class Train(Config):
     """Newest checkpoints kept, besides the best one."""
     probe_every: Count = 100
     """Optimizer steps between two gradient probes."""
-    shadow_every: Steps = 100
+    shadow_every: Steps = 200
     """Optimizer steps between two comparisons of the gradient with one in float64; 0 turns them off."""
     max_recoveries: Steps = 1
     """Times that a diverged run may go back to a good checkpoint with half the learning rate."""

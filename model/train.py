@@ -20,7 +20,7 @@ from model.network import Batch, RiskNetwork, loss_of, margin_of
 from model.optim import EarlyStopping, Schedule, build_optimizer
 from model.params import Params, Train
 
-SHADOW_ROWS = 256
+SHADOW_ROWS = 64
 """Rows of a batch whose gradient is computed again in float64."""
 DATA_FILES = ("train.npz", "validation.npz", "test.npz", "schema.json")
 
