@@ -5,17 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ci_tools.gates import convergence
+from ci_tools.gates import convergence, specimen
 from ci_tools.gates.convergence import divergence, plateau, reference_of, slow_convergence
 from ci_tools.gates.rise import DIVERGED, NEVER, rise
-from tests.gates import made
 
 SEEDS = range(20)
-STEPS = np.arange(made.STEPS)
+STEPS = np.arange(specimen.STEPS)
 
 
 def with_loss(loss, seed=1):
-    return replace(made.clean(seed), loss_S=np.asarray(loss, dtype=np.float64))
+    return replace(specimen.clean(seed), loss_S=np.asarray(loss, dtype=np.float64))
 
 
 def failed(measurement):
@@ -29,13 +28,13 @@ def rising(run, start=120, rate=0.1):
 
 def restart(run, start=120, share=0.7):
     """A warm restart gives back a share of what was gained, which is then won again."""
-    lost = share * (made.NULL - run.loss_S[start]) * np.exp(-np.maximum(STEPS - start, 0) / 15)
+    lost = share * (specimen.NULL - run.loss_S[start]) * np.exp(-np.maximum(STEPS - start, 0) / 15)
     return replace(run, loss_S=run.loss_S + np.where(start <= STEPS, lost, 0.0))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clean_runs_pass(seed):
-    run, reference = made.clean(seed), reference_of([made.clean(100 + i) for i in range(5)])
+    run, reference = specimen.clean(seed), reference_of([specimen.clean(100 + i) for i in range(5)])
     assert not failed(divergence(run))
     assert not failed(slow_convergence(run, reference))
     assert not failed(slow_convergence(run))
@@ -44,10 +43,10 @@ def test_clean_runs_pass(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_loss_that_rises_for_good_is_a_divergence(seed):
-    found = divergence(rising(made.clean(seed)))
+    found = divergence(rising(specimen.clean(seed)))
     assert failed(found)
     assert 110 <= found.reading.evidence["onset"] <= 145
-    assert found.reading.evidence["step"] == made.STEPS - 1
+    assert found.reading.evidence["step"] == specimen.STEPS - 1
 
 
 def test_height_is_the_share_of_the_gain_that_was_lost():
@@ -62,13 +61,13 @@ def test_loss_that_is_far_above_the_null_loss_from_the_start_and_grows_is_a_dive
 
 
 def test_loss_that_explodes_in_its_first_steps_is_a_divergence_though_it_comes_back():
-    found = divergence(with_loss(np.where((STEPS > 0) & (STEPS < 30), 500.0, made.NULL)))
+    found = divergence(with_loss(np.where((STEPS > 0) & (STEPS < 30), 500.0, specimen.NULL)))
     assert failed(found)
     assert found.reading.evidence["onset"] < 5
 
 
 def test_slow_drift_where_nothing_was_gained_is_no_divergence():
-    assert not failed(divergence(with_loss(made.NULL * (1 + 0.1 * STEPS / made.STEPS))))
+    assert not failed(divergence(with_loss(specimen.NULL * (1 + 0.1 * STEPS / specimen.STEPS))))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -83,17 +82,17 @@ def test_slow_drift_where_nothing_was_gained_is_no_divergence():
     ids=["restart", "spike of two steps", "high loss at first", "warm-up"],
 )
 def test_harmless_rises_are_no_divergence(harmless, seed):
-    assert not failed(divergence(harmless(made.clean(seed))))
+    assert not failed(divergence(harmless(specimen.clean(seed))))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_noise_where_nothing_is_learned_is_no_divergence(seed):
-    loss = made.NULL * np.exp(np.random.default_rng(seed).normal(0, 0.2, made.STEPS))
+    loss = specimen.NULL * np.exp(np.random.default_rng(seed).normal(0, 0.2, specimen.STEPS))
     assert not failed(divergence(with_loss(loss)))
 
 
 def test_return_to_a_checkpoint_is_a_divergence():
-    found = divergence(replace(made.clean(1), recoveries=(70,)))
+    found = divergence(replace(specimen.clean(1), recoveries=(70,)))
     assert failed(found)
     assert "step 70" in found.reading.diagnosis
 
@@ -107,7 +106,7 @@ def broken(run, at, before):
 
 
 def test_loss_that_blows_up_into_nan_is_a_divergence_and_one_that_breaks_at_once_is_none():
-    run = made.clean(1)
+    run = specimen.clean(1)
     blown = divergence(broken(run, 100, [2.0, 60.0, 4e5]))
     assert failed(blown)
     assert "blew up before step 100" in blown.reading.diagnosis
@@ -115,17 +114,17 @@ def test_loss_that_blows_up_into_nan_is_a_divergence_and_one_that_breaks_at_once
 
 
 def test_gradient_that_blows_up_before_the_loss_breaks_is_a_divergence():
-    run = broken(made.clean(1), 100, [])
+    run = broken(specimen.clean(1), 100, [])
     norm = run.grad_norm_S.copy()
     norm[97:100] *= [10, 1e3, 1e6]
     assert failed(divergence(replace(run, grad_norm_S=norm)))
 
 
 def test_network_thrown_to_where_no_gradient_is_left_has_diverged():
-    run = made.clean(1)
+    run = specimen.clean(1)
     rms = run.grad_rms_SL.copy()
     rms[5:, :9] = 0
-    thrown = replace(run, grad_rms_SL=rms, loss_S=np.full(made.STEPS, made.NULL))
+    thrown = replace(run, grad_rms_SL=rms, loss_S=np.full(specimen.STEPS, specimen.NULL))
     found = divergence(thrown)
     assert failed(found)
     assert "90 % of the layers" in found.reading.diagnosis
@@ -135,33 +134,33 @@ def test_network_thrown_to_where_no_gradient_is_left_has_diverged():
 
 
 def test_step_behind_which_other_gates_do_not_look():
-    assert rise(made.clean(1)).diverged_at == NEVER
-    assert rise(rising(made.clean(1))).diverged_at < made.STEPS
+    assert rise(specimen.clean(1)).diverged_at == NEVER
+    assert rise(rising(specimen.clean(1))).diverged_at < specimen.STEPS
     assert divergence.limit == DIVERGED
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("rate", [0.5, 1.5])
 def test_slower_fall_than_the_references_is_slow(seed, rate):
-    reference = reference_of([made.clean(100 + i) for i in range(5)])
-    run = made.clean(seed)
-    slow = replace(run, loss_S=run.loss_S / made.fall() * made.fall(rate=rate))
+    reference = reference_of([specimen.clean(100 + i) for i in range(5)])
+    run = specimen.clean(seed)
+    slow = replace(run, loss_S=run.loss_S / specimen.fall() * specimen.fall(rate=rate))
     found = slow_convergence(slow, reference)
     assert failed(found)
-    usual = made.fall()[99:]
-    expected = (made.fall(rate=rate)[99:] - usual) / (made.NULL - usual)
+    usual = specimen.fall()[99:]
+    expected = (specimen.fall(rate=rate)[99:] - usual) / (specimen.NULL - usual)
     assert found.reading.statistic == pytest.approx(expected.mean(), abs=0.06)
 
 
 def test_other_batch_size_is_compared_at_equal_examples():
-    reference = reference_of([made.clean(100 + i) for i in range(5)])
-    run = made.clean(3, steps=100)
-    halved = replace(run, loss_S=made.fall(100), samples_S=(np.arange(100) + 1) * 2 * made.BATCH, batch_size=64)
+    reference = reference_of([specimen.clean(100 + i) for i in range(5)])
+    run = specimen.clean(3, steps=100)
+    halved = replace(run, loss_S=specimen.fall(100), samples_S=(np.arange(100) + 1) * 2 * specimen.BATCH, batch_size=64)
     assert abs(slow_convergence(halved, reference).reading.statistic) < 0.05
 
 
 def test_reference_is_the_median_of_the_smoothed_losses():
-    runs = [with_loss(np.full(made.STEPS, level)) for level in (0.1, 0.2, 0.6)]
+    runs = [with_loss(np.full(specimen.STEPS, level)) for level in (0.1, 0.2, 0.6)]
     reference = reference_of(runs)
     assert len(reference.samples) == convergence.GRID
     assert set(reference.loss) == {0.2}
@@ -169,17 +168,17 @@ def test_reference_is_the_median_of_the_smoothed_losses():
 
 
 def test_without_reference_only_a_run_that_learned_nothing_is_slow():
-    assert failed(slow_convergence(with_loss(np.full(made.STEPS, 0.98 * made.NULL))))
-    assert not failed(slow_convergence(with_loss(np.full(made.STEPS, 0.8 * made.NULL))))
+    assert failed(slow_convergence(with_loss(np.full(specimen.STEPS, 0.98 * specimen.NULL))))
+    assert not failed(slow_convergence(with_loss(np.full(specimen.STEPS, 0.8 * specimen.NULL))))
 
 
 def test_straight_fall_has_not_come_to_rest():
-    found = plateau(with_loss(np.linspace(made.NULL, 0.1, made.STEPS)))
+    found = plateau(with_loss(np.linspace(specimen.NULL, 0.1, specimen.STEPS)))
     assert found.reading.statistic == pytest.approx(0.25, abs=0.03)
     assert failed(found)
 
 
 def test_share_of_an_exponential_approach_is_what_the_formula_says():
-    loss = with_loss(made.fall(2000, floor=0.0, rate=4.0)[::10])
+    loss = with_loss(specimen.fall(2000, floor=0.0, rate=4.0)[::10])
     expected = (np.exp(-3) - np.exp(-4)) / (1 - np.exp(-4))
     assert plateau(loss).reading.statistic == pytest.approx(expected, abs=0.01)

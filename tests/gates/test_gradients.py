@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from ci_tools.gates import specimen
 from ci_tools.gates.gradients import dead_units, gradient_noise, gradient_spikes, update_ratio, vanishing_gradients
-from tests.gates import made
 
 SEEDS = range(10)
-DEPTH = np.arange(len(made.SHAPES)) // 2
+DEPTH = np.arange(len(specimen.SHAPES)) // 2
 
 
 def failed(measurement):
@@ -18,7 +18,7 @@ def failed(measurement):
 
 
 def stalled(run):
-    return replace(run, loss_S=run.loss_S / made.fall() * made.NULL)
+    return replace(run, loss_S=run.loss_S / specimen.fall() * specimen.NULL)
 
 
 def vanishing(run, decades_per_layer=1.0):
@@ -33,7 +33,7 @@ def with_cosine(run, mean, seed=0):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_clean_runs_pass(seed):
-    run = made.clean(seed)
+    run = specimen.clean(seed)
     for gate in (vanishing_gradients, gradient_noise, gradient_spikes, dead_units, update_ratio):
         found = gate(run)
         assert found.reading.statistic <= found.limit, found
@@ -41,14 +41,14 @@ def test_clean_runs_pass(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_gradients_that_die_out_while_the_loss_stalls_are_named(seed):
-    found = vanishing_gradients(vanishing(stalled(made.clean(seed))))
+    found = vanishing_gradients(vanishing(stalled(specimen.clean(seed))))
     assert failed(found)
     assert found.reading.evidence["fall, decades"] == pytest.approx(3, abs=0.8)
 
 
 @pytest.mark.parametrize("group", [0, 1], ids=["matrices", "biases"])
 def test_either_matrices_or_biases_show_it(group):
-    run = stalled(made.clean(1))
+    run = stalled(specimen.clean(1))
     rms = np.where(np.arange(10) % 2 == group, vanishing(run).grad_rms_SL, run.grad_rms_SL)
     assert failed(vanishing_gradients(replace(run, grad_rms_SL=rms)))
 
@@ -65,22 +65,24 @@ def test_either_matrices_or_biases_show_it(group):
     ids=["learning all the same", "stalled for another reason", "frozen layers", "sparse embedding", "converged"],
 )
 def test_one_condition_alone_is_not_vanishing(harmless):
-    found = vanishing_gradients(harmless(made.clean(1)))
+    found = vanishing_gradients(harmless(specimen.clean(1)))
     assert not failed(found)
     assert np.isfinite(found.reading.statistic)
 
 
 def test_what_a_divergence_does_to_gradients_is_not_vanishing():
-    run = vanishing(made.clean(1), decades_per_layer=0)
-    late = np.arange(made.STEPS) >= 60
+    run = vanishing(specimen.clean(1), decades_per_layer=0)
+    late = np.arange(specimen.STEPS) >= 60
     saturated = np.where(late[:, None], vanishing(run).grad_rms_SL, run.grad_rms_SL)
-    assert failed(vanishing_gradients(replace(run, grad_rms_SL=saturated, loss_S=np.full(made.STEPS, made.NULL))))
+    assert failed(
+        vanishing_gradients(replace(run, grad_rms_SL=saturated, loss_S=np.full(specimen.STEPS, specimen.NULL)))
+    )
     diverged = replace(run, grad_rms_SL=saturated, loss_S=np.where(late, 50.0, run.loss_S))
     assert not failed(vanishing_gradients(diverged))
 
 
 def test_two_matrices_have_no_depth():
-    run = made.clean(1)
+    run = specimen.clean(1)
     rms = np.where(DEPTH < 3, 0.0, run.grad_rms_SL)
     shallow = replace(run, grad_rms_SL=rms)
     assert np.isnan(vanishing_gradients(shallow).reading.statistic)
@@ -88,19 +90,19 @@ def test_two_matrices_have_no_depth():
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_halves_that_do_not_agree_are_noise(seed):
-    assert failed(gradient_noise(with_cosine(stalled(made.clean(seed)), 0.02, seed)))
+    assert failed(gradient_noise(with_cosine(stalled(specimen.clean(seed)), 0.02, seed)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_noise_that_grows_once_most_is_learned_is_natural(seed):
-    run = made.clean(seed)
+    run = specimen.clean(seed)
     late = run.probe_step_P >= 70
     assert not failed(gradient_noise(replace(run, half_cosine_PL=np.where(late[:, None], -0.2, run.half_cosine_PL))))
 
 
 def test_what_a_divergence_does_to_halves_is_not_noise():
-    run = stalled(made.clean(1))
-    diverged = replace(run, loss_S=np.where(np.arange(made.STEPS) < 60, run.loss_S, 50.0))
+    run = stalled(specimen.clean(1))
+    diverged = replace(run, loss_S=np.where(np.arange(specimen.STEPS) < 60, run.loss_S, 50.0))
     late = run.probe_step_P >= 60
     half_cosine = np.where(late[:, None], -0.2, run.half_cosine_PL)
     assert failed(gradient_noise(replace(run, half_cosine_PL=half_cosine)))
@@ -108,7 +110,7 @@ def test_what_a_divergence_does_to_halves_is_not_noise():
 
 
 def test_statistic_is_the_noise_scale_at_the_end_of_scipys_t_interval():
-    run = with_cosine(stalled(made.clean(1)), 0.2)
+    run = with_cosine(stalled(specimen.clean(1)), 0.2)
     mean_P = run.half_cosine_PL[:, run.matrices()].mean(axis=1)
     high = stats.ttest_1samp(mean_P, 0).confidence_interval(0.9).high
     assert gradient_noise(run).reading.statistic == pytest.approx((1 / high - 1) / 2, rel=1e-9)
@@ -116,7 +118,7 @@ def test_statistic_is_the_noise_scale_at_the_end_of_scipys_t_interval():
 
 def test_cosine_of_real_half_batches_gives_back_the_planted_noise_scale():
     rng = np.random.default_rng(0)
-    run, batch, noise_scale = stalled(made.clean(1)), made.BATCH, 80.0
+    run, batch, noise_scale = stalled(specimen.clean(1)), specimen.BATCH, 80.0
     cosine = np.empty(run.half_cosine_PL.shape)
     for p, layer in np.ndindex(cosine.shape):
         mean = rng.normal(size=4000)
@@ -129,12 +131,12 @@ def test_cosine_of_real_half_batches_gives_back_the_planted_noise_scale():
 
 
 def test_halves_of_a_data_set_of_few_batches_tell_nothing():
-    run = with_cosine(stalled(made.clean(1)), 0.0)
+    run = with_cosine(stalled(specimen.clean(1)), 0.0)
     assert np.isnan(gradient_noise(replace(run, steps_per_epoch=3)).reading.statistic)
 
 
 def test_layers_without_gradient_do_not_look_like_noise():
-    run = with_cosine(stalled(made.clean(1)), 0.15)
+    run = with_cosine(stalled(specimen.clean(1)), 0.15)
     frozen = np.arange(10) < 6
     half_cosine, rms = np.where(frozen, -0.2, run.half_cosine_PL), np.where(frozen, 0.0, run.grad_rms_SL)
     assert failed(gradient_noise(replace(run, half_cosine_PL=half_cosine)))
@@ -149,20 +151,20 @@ def spiked(run, steps, factor=1e4):
 
 
 def test_repeated_spikes_are_named_with_steps_and_layer_and_two_do_no_harm():
-    found = gradient_spikes(spiked(made.clean(1), [60, 90, 130]))
+    found = gradient_spikes(spiked(specimen.clean(1), [60, 90, 130]))
     assert failed(found)
     assert sorted(found.reading.evidence["steps"]) == [60, 90, 130]
-    assert found.reading.evidence["layer"] == made.LAYERS[4]
-    assert not failed(gradient_spikes(spiked(made.clean(1), [60, 90])))
+    assert found.reading.evidence["layer"] == specimen.LAYERS[4]
+    assert not failed(gradient_spikes(spiked(specimen.clean(1), [60, 90])))
 
 
 def test_units_without_gradient_are_dead_but_rows_of_an_embedding_are_not():
-    run = made.clean(1)
+    run = specimen.clean(1)
     dead = run.dead_share_PL.copy()
     dead[8:, 3] = 0.95
     found = dead_units(replace(run, dead_share_PL=dead))
     assert failed(found)
-    assert found.reading.evidence["layer"] == made.LAYERS[3]
+    assert found.reading.evidence["layer"] == specimen.LAYERS[3]
     embedding = run.dead_share_PL.copy()
     embedding[:, 0] = 0.99
     assert not failed(dead_units(replace(run, dead_share_PL=embedding)))
@@ -170,12 +172,12 @@ def test_units_without_gradient_are_dead_but_rows_of_an_embedding_are_not():
 
 @pytest.mark.parametrize("factor", [1e-4, 1e4])
 def test_layer_that_hardly_moves_or_is_thrown_about_is_named(factor):
-    run = made.clean(1)
+    run = specimen.clean(1)
     ratio = run.update_ratio_PL.copy()
     ratio[:, 6] *= factor
     found = update_ratio(replace(run, update_ratio_PL=ratio))
     assert failed(found)
-    assert found.reading.evidence["layer"] == made.LAYERS[6]
+    assert found.reading.evidence["layer"] == specimen.LAYERS[6]
     ratio[:, 6] = 0
     assert not failed(update_ratio(replace(run, update_ratio_PL=ratio)))
 
@@ -183,13 +185,13 @@ def test_layer_that_hardly_moves_or_is_thrown_about_is_named(factor):
 def test_output_of_few_weights_is_no_sign_of_vanishing_gradients():
     """The same signal in every layer, in a network that is far wider than its output, while nothing is learned."""
     shapes = ((512, 512), (512, 512), (512, 512), (512, 512), (1, 512))
-    rms = np.tile(1 / np.sqrt([np.prod(shape) for shape in shapes]), (made.STEPS, 1))
+    rms = np.tile(1 / np.sqrt([np.prod(shape) for shape in shapes]), (specimen.STEPS, 1))
     wide = replace(
-        made.clean(),
+        specimen.clean(),
         shapes=shapes,
         layers=tuple(f"{i}.weight" for i in range(5)),
         grad_rms_SL=rms,
-        loss_S=np.full(made.STEPS, made.NULL),
+        loss_S=np.full(specimen.STEPS, specimen.NULL),
     )
     assert vanishing_gradients(wide).reading.statistic < 0.1
     shrinking = replace(wide, grad_rms_SL=rms * 10.0 ** (np.arange(5) - 4))

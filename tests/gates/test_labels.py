@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ci_tools.gates import specimen
 from ci_tools.gates.labels import label_noise
-from tests.gates import made
 
 SEEDS = range(10)
 N = 2000
@@ -19,21 +19,23 @@ def failed(measurement):
 def classified(seed, share=0.0, *, everywhere=False, hard=0.0):
     """A run whose margins are normal, with a share of wrong labels and a class of hard examples; and its labels."""
     rng = np.random.default_rng(seed)
-    run = made.clean(seed)
+    run = specimen.clean(seed)
     label = (rng.random(N) < 0.7).astype(np.int64) + (rng.random(N) < hard)
     margin = np.where(label == 2, rng.normal(-0.5, 1.0, N), rng.normal(3, 1, N))
     wrong = rng.random(N) < share
     odds = np.where(
-        rng.random(made.VALIDATION) < hard, rng.normal(-0.5, 1, made.VALIDATION), rng.normal(3, 1, made.VALIDATION)
+        rng.random(specimen.VALIDATION) < hard,
+        rng.normal(-0.5, 1, specimen.VALIDATION),
+        rng.normal(3, 1, specimen.VALIDATION),
     )
     if everywhere:
-        odds = np.where(rng.random(made.VALIDATION) < share, -odds, odds)
+        odds = np.where(rng.random(specimen.VALIDATION) < share, -odds, odds)
     loss = np.tile(np.log1p(np.exp(-odds)), (10, 1))
     # The loss of an example that contradicts its label is about its margin.
     last = np.log1p(np.exp(-np.where(wrong, -margin, margin))).mean()
-    last = min(last, 0.95 * made.NULL)  # confident mistakes would cost more; training stops short of that
-    loss_S = last + (made.NULL - last) * np.exp(-np.arange(made.STEPS) / 20)
-    noisy = loss_S + rng.normal(0, 0.02, made.STEPS)
+    last = min(last, 0.95 * specimen.NULL)  # confident mistakes would cost more; training stops short of that
+    loss_S = last + (specimen.NULL - last) * np.exp(-np.arange(specimen.STEPS) / 20)
+    noisy = loss_S + rng.normal(0, 0.02, specimen.STEPS)
     return replace(run, margin_N=np.where(wrong, -margin, margin), example_loss_EV=loss, loss_S=noisy), label
 
 
@@ -43,9 +45,9 @@ def regressed(seed, share=0.0):
     error = np.abs(rng.normal(0, 0.3, N))
     wrong = rng.random(N) < share
     error[wrong] = np.abs(rng.normal(0, 1.4, wrong.sum()))
-    loss = np.tile(rng.normal(0, 0.3, made.VALIDATION) ** 2, (10, 1))
-    loss_S = np.square(error).mean() + np.exp(-np.arange(made.STEPS) / 20) + rng.normal(0, 0.01, made.STEPS)
-    return replace(made.clean(seed), null_loss=1.0, margin_N=-error, example_loss_EV=loss, loss_S=loss_S)
+    loss = np.tile(rng.normal(0, 0.3, specimen.VALIDATION) ** 2, (10, 1))
+    loss_S = np.square(error).mean() + np.exp(-np.arange(specimen.STEPS) / 20) + rng.normal(0, 0.01, specimen.STEPS)
+    return replace(specimen.clean(seed), null_loss=1.0, margin_N=-error, example_loss_EV=loss, loss_S=loss_S)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -90,12 +92,12 @@ def test_wrong_targets_of_a_regression_are_found(seed, share):
 def test_run_that_learned_nothing_does_not_accuse_its_labels(seed):
     rng = np.random.default_rng(seed)
     run, label = classified(seed)
-    loss = np.log1p(np.exp(-rng.normal(0, 0.1, made.VALIDATION)))
+    loss = np.log1p(np.exp(-rng.normal(0, 0.1, specimen.VALIDATION)))
     nothing = replace(
         run,
         margin_N=rng.normal(0, 0.1, N),
         example_loss_EV=np.tile(loss, (10, 1)),
-        loss_S=made.NULL + rng.normal(0, 0.02, made.STEPS),
+        loss_S=specimen.NULL + rng.normal(0, 0.02, specimen.STEPS),
     )
     assert not failed(label_noise(nothing, label))
 
@@ -125,5 +127,5 @@ def test_worst_examples_are_listed():
 def test_without_margins_or_behind_a_divergence_nothing_is_said():
     run, label = classified(1, 0.3)
     assert np.isnan(label_noise(replace(run, margin_N=np.zeros(0)), label).reading.statistic)
-    diverged = replace(run, loss_S=np.where(np.arange(made.STEPS) < 90, made.fall(), 30.0))
+    diverged = replace(run, loss_S=np.where(np.arange(specimen.STEPS) < 90, specimen.fall(), 30.0))
     assert np.isnan(label_noise(diverged, label).reading.statistic)

@@ -5,9 +5,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from ci_tools.gates import convergence, gradients, labels, numerics, overfitting, timing
+from ci_tools.gates import convergence, gradients, labels, numerics, overfitting, specimen, timing
 from ci_tools.gates.verdict import Gate
-from tests.gates import made
 
 MODULES = (convergence, gradients, labels, numerics, overfitting, timing)
 GATES = {one.name: one for module in MODULES for one in vars(module).values() if isinstance(one, Gate)}
@@ -57,7 +56,7 @@ NASTY = {
 @pytest.mark.parametrize("nasty", NASTY, ids=str)
 @pytest.mark.parametrize("name", GATES)
 def test_gate_answers(name, nasty):
-    run = NASTY[nasty](made.clean(1))
+    run = NASTY[nasty](specimen.clean(1))
     reading = GATES[name](run).reading
     assert reading.diagnosis.endswith(".") or np.isnan(reading.statistic)
     if nasty in ("no step", "NaN everywhere"):
@@ -66,5 +65,5 @@ def test_gate_answers(name, nasty):
 
 @pytest.mark.parametrize("nasty", NASTY, ids=str)
 def test_slow_convergence_answers_beside_a_reference(nasty):
-    reference = convergence.reference_of([made.clean(seed) for seed in (2, 3)])
-    assert convergence.slow_convergence(NASTY[nasty](made.clean(1)), reference).reading.diagnosis
+    reference = convergence.reference_of([specimen.clean(seed) for seed in (2, 3)])
+    assert convergence.slow_convergence(NASTY[nasty](specimen.clean(1)), reference).reading.diagnosis

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ci_tools.gates import specimen
 from ci_tools.gates.numerics import numerical_instability
-from tests.gates import made
 
-STEPS = np.arange(made.STEPS)
+STEPS = np.arange(specimen.STEPS)
 
 
 def failed(measurement):
@@ -33,16 +33,16 @@ def with_nonfinite(run, steps, loss=False):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_clean_runs_pass(seed):
-    assert not failed(numerical_instability(made.clean(seed)))
+    assert not failed(numerical_instability(specimen.clean(seed)))
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_rounding_far_beyond_the_unavoidable_is_named(seed):
-    assert failed(numerical_instability(with_error(made.clean(seed), 2**13)))  # float16 in place of float32
+    assert failed(numerical_instability(with_error(specimen.clean(seed), 2**13)))  # float16 in place of float32
 
 
 def test_statistic_is_error_over_what_is_unavoidable_in_the_median_layer():
-    run = replace(made.clean(1), loss_S=np.full(made.STEPS, made.NULL))
+    run = replace(specimen.clean(1), loss_S=np.full(specimen.STEPS, specimen.NULL))
     ratio = run.shadow_error_HL / (run.shadow_sensitivity_HL + 2.0**-24)
     found = numerical_instability(run).reading
     assert found.statistic == pytest.approx(np.median(ratio, axis=1).max(), rel=1e-12)
@@ -50,7 +50,7 @@ def test_statistic_is_error_over_what_is_unavoidable_in_the_median_layer():
 
 
 def test_declared_half_precision_is_measured_by_its_own_roundoff():
-    run = made.clean(1)
+    run = specimen.clean(1)
     half = replace(
         run, shadow_error_HL=run.shadow_error_HL * 2**13, shadow_sensitivity_HL=run.shadow_sensitivity_HL * 2**13
     )
@@ -58,20 +58,20 @@ def test_declared_half_precision_is_measured_by_its_own_roundoff():
 
 
 def test_rounding_of_a_fit_that_leaves_no_loss_is_harmless():
-    run = with_error(made.clean(1), 1e3, late=True)
+    run = with_error(specimen.clean(1), 1e3, late=True)
     assert failed(numerical_instability(run))
     assert not failed(numerical_instability(replace(run, loss_S=run.loss_S * np.where(STEPS > 80, 1e-4, 1))))
 
 
 def test_gradient_that_breaks_without_warning_is_named_with_step_and_layer():
-    found = numerical_instability(with_nonfinite(made.clean(1), [77]))
+    found = numerical_instability(with_nonfinite(specimen.clean(1), [77]))
     assert failed(found)
     assert found.reading.evidence["first nonfinite step"] == 77
-    assert made.LAYERS[6] in found.reading.diagnosis
+    assert specimen.LAYERS[6] in found.reading.diagnosis
 
 
 def test_loss_that_blew_up_before_is_not_unstable_arithmetic():
-    run = with_nonfinite(made.clean(1), range(100, 200), loss=True)
+    run = with_nonfinite(specimen.clean(1), range(100, 200), loss=True)
     loss = run.loss_S.copy()
     loss[97:100] = [3.0, 80.0, 1e7]
     assert failed(numerical_instability(run))
@@ -81,7 +81,7 @@ def test_loss_that_blew_up_before_is_not_unstable_arithmetic():
 def with_divergence(run, at, shadow_from, error):
     """The loss rises for good at a step, and the shadow steps behind another show an error."""
     late = run.shadow_step_H > shadow_from
-    diverged = replace(run, loss_S=np.where(at > STEPS, made.fall(), 30.0))
+    diverged = replace(run, loss_S=np.where(at > STEPS, specimen.fall(), 30.0))
     return replace(diverged, shadow_error_HL=np.where(late[:, None], error, run.shadow_error_HL))
 
 
@@ -91,21 +91,21 @@ def with_divergence(run, at, shadow_from, error):
     ids=["made up at the first shadow step", "lost", "made up later", "made up before"],
 )
 def test_behind_a_divergence_only_what_the_first_shadow_step_makes_up_counts(at, shadow_from, error, fails):
-    assert failed(numerical_instability(with_divergence(made.clean(1), at, shadow_from, error))) is fails
+    assert failed(numerical_instability(with_divergence(specimen.clean(1), at, shadow_from, error))) is fails
 
 
 @pytest.mark.parametrize(("precision", "fails"), [("fp16", False), ("float32", True)])
 def test_steps_that_loss_scaling_skips_are_harmless(precision, fails):
-    run = replace(with_nonfinite(made.clean(1), [0, 1, 2, 150]), precision=precision)
+    run = replace(with_nonfinite(specimen.clean(1), [0, 1, 2, 150]), precision=precision)
     assert failed(numerical_instability(run)) is fails
 
 
 def test_scale_that_never_settles_is_not():
-    assert failed(numerical_instability(replace(with_nonfinite(made.clean(1), range(0, 200, 5)), precision="fp16")))
+    assert failed(numerical_instability(replace(with_nonfinite(specimen.clean(1), range(0, 200, 5)), precision="fp16")))
 
 
 def test_without_shadow_steps_nothing_is_proven():
-    run = made.clean(1)
+    run = specimen.clean(1)
     empty = np.zeros((0, 10))
     bare = replace(run, shadow_step_H=np.zeros(0, dtype=np.int64), shadow_error_HL=empty, shadow_sensitivity_HL=empty)
     assert np.isnan(numerical_instability(bare).reading.statistic)

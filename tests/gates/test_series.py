@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ci_tools.gates import series
-from tests.gates import made
+from ci_tools.gates import series, specimen
 
 
 @pytest.mark.parametrize("width", [1, 4, 7])
@@ -59,10 +58,10 @@ def test_window_scales_with_the_run_within_bounds():
 
 
 def test_null_loss_falls_back_on_the_first_steps():
-    run = made.clean(1)
-    assert series.null_loss(run) == made.NULL
-    assert series.null_loss(replace(run, null_loss=float("nan"))) == pytest.approx(made.NULL, rel=0.2)
+    run = specimen.clean(1)
+    assert series.null_loss(run) == specimen.NULL
+    assert series.null_loss(replace(run, null_loss=float("nan"))) == pytest.approx(specimen.NULL, rel=0.2)
 
 
 def test_explained_share_of_a_clean_run_is_what_its_formula_says():
-    assert series.explained(made.clean(1)) == pytest.approx(0.8, abs=0.02)
+    assert series.explained(specimen.clean(1)) == pytest.approx(0.8, abs=0.02)
