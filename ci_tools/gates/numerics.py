@@ -9,8 +9,8 @@ from ci_tools.gates import series
 from ci_tools.gates.rise import first_nonfinite, rise
 from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
+from ci_tools.record.schema import UNIT_ROUNDOFF
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-11}
 SPURIOUS = 1.5
 """Relative error of a gradient that is more wrong than none would be."""
 SCALER_SKIPS = 0.02

@@ -112,8 +112,8 @@ class Recorder:
         self._data, self._threads, self._keep = list(data), threads, keep
         self._every = {"evaluate": evaluate_every, "checkpoint": checkpoint_every, "probe": probe_every}
         self._every["shadow"] = shadow_every
-        if precision not in shadow.UNIT_ROUNDOFF:
-            rule = f"must be one of {', '.join(shadow.UNIT_ROUNDOFF)}"
+        if precision not in schema.UNIT_ROUNDOFF:
+            rule = f"must be one of {', '.join(schema.UNIT_ROUNDOFF)}"
             raise ConfigError(f"precision {rule}, got {precision!r}", where=path)
         self._facts = {"precision": precision, "null_loss": null_loss}
         self._diagnosing = self._segment is not None and self._segment.change is not None

@@ -30,6 +30,9 @@ HISTOGRAM_LOWEST_EXPONENT = -28
 EXAMPLES_KEPT = 4096
 """Most examples of a split whose losses are kept at each evaluation, spread evenly over it."""
 
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-11}
+"""By precision: the largest relative error of rounding one number."""
+
 TIMING_COLUMNS = ("step_ms", "data_ms")
 """Columns that two identical runs may differ in."""
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-UNIT_ROUNDOFF = {"float32": 2.0**-24, "bf16": 2.0**-9, "fp16": 2.0**-11}
+from ci_tools.record.schema import UNIT_ROUNDOFF
 
 
 class Shadow(NamedTuple):
