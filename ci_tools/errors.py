@@ -94,8 +94,8 @@ def explain(error: OSError | ModuleNotFoundError) -> SwitchbackError:
     return SwitchbackError(error.strerror or str(error), where=error.filename or "system", fix=remedy)
 
 
-def run_stage(work: Callable[[], None]) -> int:
-    """Do the work of a pipeline stage; a failure becomes one line on stderr. Returns the exit code."""
+def run_stage(work: Callable[[], object], tell: Callable[[SwitchbackError], object] | None = None) -> int:
+    """Do the work of a pipeline stage; a failure goes to `tell`, else to stderr in one line. Returns the exit code."""
     try:
         work()
     except SwitchbackError as error:
@@ -106,5 +106,8 @@ def run_stage(work: Callable[[], None]) -> int:
         return INTERRUPTED
     else:
         return 0
-    sys.stderr.write(f"error: {failure}\n")
+    if tell is None:
+        sys.stderr.write(f"error: {failure}\n")
+    else:
+        tell(failure)
     return failure.exit_code

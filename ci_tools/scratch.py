@@ -20,7 +20,7 @@ from dvc.repo import Repo
 
 from ci_tools.config import read_yaml
 from ci_tools.console import say, stdout_to_stderr
-from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
+from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, run_stage
 from ci_tools.pipeline import open_repository, reproduce
 
 FOLDER = Path(".switchback")
@@ -178,19 +178,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--force", action="store_true")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         with stdout_to_stderr():
             reproduce(options.targets, options.force, options.set)
-    except SwitchbackError as error:
-        failure = error
-    except (OSError, ModuleNotFoundError) as error:
-        failure = explain(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    else:
-        return 0
-    sys.stdout.write(str(failure))
-    return failure.exit_code
+
+    return run_stage(work, tell=lambda failure: sys.stdout.write(str(failure)))
 
 
 if __name__ == "__main__":
