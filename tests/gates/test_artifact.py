@@ -28,7 +28,6 @@ from ci_tools.gates.pickles import find_pickle
 from ci_tools.gates.policy import Judge, Policy
 from ci_tools.gates.run import Baseline, Run
 from ci_tools.gates.verdict import Outcome
-from tests.record.conftest import finished  # noqa: F401 - a fixture
 
 NONE = Baseline(None, "there is no baseline")
 
@@ -252,7 +251,7 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 @pytest.fixture
-def toy_run(finished, tmp_path):  # noqa: F811
+def toy_run(finished, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/seed-3").symlink_to(finished)
     return Run(tmp_path, (3,))
@@ -268,7 +267,7 @@ def test_run_without_pickles_passes_and_says_how_many_files_it_read(toy_run):
 
 
 @pytest.mark.parametrize("folder", ["runs/seed-3/checkpoints/step-00000120", "data", "evaluation", "export/deep"])
-def test_pickle_anywhere_in_the_run_fails_and_is_named(finished, tmp_path, folder):  # noqa: F811
+def test_pickle_anywhere_in_the_run_fails_and_is_named(finished, tmp_path, folder):
     shutil.copytree(finished, tmp_path / "runs/seed-3")
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for name in ("a.bin", "b.bin"):

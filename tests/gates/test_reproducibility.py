@@ -16,7 +16,6 @@ from ci_tools.record import open_record
 from ci_tools.record.files import final_digests
 from ci_tools.repro import manifest
 from tests.record import toy
-from tests.record.conftest import finished  # noqa: F401 - a fixture
 
 LAST = "step-00000120"
 
@@ -30,7 +29,7 @@ def corruption(path):
 
 
 @pytest.fixture
-def record(finished, tmp_path):  # noqa: F811
+def record(finished, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
@@ -62,7 +61,7 @@ def change_weights(record, name, value, digests=True):
 # -- checkpoints --------------------------------------------------------------------------------------------------
 
 
-def test_clean_record_passes(finished):  # noqa: F811
+def test_clean_record_passes(finished):
     found = corruption(finished)
     assert (found.outcome, found.statistic) == (Outcome.PASSED, 0)
     assert LAST in found.evidence["checkpoints"]
