@@ -36,7 +36,9 @@ def write_table(path: Path, columns: Mapping[str, Any], columns_schema: pa.Schem
         RecordError: the disk refused the write.
     """
     table = pa.table(dict(columns), schema=columns_schema)
-    _replace(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))
+    # Numbers rarely repeat, and looking for repeats would take longer than all the rest.
+    repeating = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    _replace(path, lambda scratch: pq.write_table(table, scratch, compression="zstd", use_dictionary=repeating))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

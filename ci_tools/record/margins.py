@@ -22,7 +22,7 @@ class Margins:
     def add(self, ids_B: NDArray[np.int64], margin_B: Tensor) -> None:
         """Add one step's margins; no id occurs twice in a step."""
         index = torch.from_numpy(ids_B).to(self.sum_N.device, non_blocking=True)
-        self.sum_N[index] += margin_B.detach().to(self.sum_N.dtype)
+        self.sum_N.index_add_(0, index, margin_B.detach().to(self.sum_N.dtype))
 
     def gather(self) -> None:
         """Move the sums of all ranks to rank 0, and start the others from 0, so that none is counted twice."""
