@@ -23,21 +23,20 @@ import torch
 from pydantic import BaseModel
 
 from ci_tools import config
-from ci_tools.console import progress, say
+from ci_tools.console import progress
 from ci_tools.errors import (
     INTERRUPTED,
     PREEMPTED,
     ConfigError,
     RecordError,
-    RecordMismatch,
     SwitchbackError,
     TrainingFailed,
 )
-from ci_tools.record import files, provenance, ranks, schema, shadow
+from ci_tools.record import files, provenance, ranks, resume, schema, shadow
 from ci_tools.record.intervention import Intervention
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
-from ci_tools.record.schema import Layer, Recovery, Resume, RunMeta
+from ci_tools.record.schema import Layer, Recovery, Resume
 from ci_tools.record.stop import StopSignals
 from ci_tools.record.tape import Limits, Onset, Tape
 from ci_tools.repro import checkpoint, determinism, fingerprint, manifest
@@ -377,7 +376,7 @@ class Recorder:
         self._writer.wait()
         self._tape.flush()
         may_return = len(self.meta.recoveries) < self._max_recoveries
-        good = ranks.decide(lambda: self._drop_checkpoints_behind(onset.step)) if may_return else None
+        good = ranks.decide(lambda: resume.drop_behind(self._folder, onset.step)) if may_return else None
         if recover is None or good is None:
             self._fail_if_diverged()
             return
@@ -390,16 +389,6 @@ class Recorder:
         self._write_meta()
         for _ in recoveries[len(state["recoveries"]) :]:  # all that this checkpoint does not know of yet
             recover()
-
-    def _drop_checkpoints_behind(self, step: int) -> Path | None:
-        """The newest checkpoint of at most `step`; those behind it are deleted. None, and none deleted, without one."""
-        folders = manifest.list_checkpoints(self._folder)
-        good = [p for p in folders if manifest.checkpoint_step(p) <= step]
-        if not good:
-            return None
-        for folder in folders[len(good) :]:
-            checkpoint.discard(folder)
-        return good[-1]
 
     def _fail_if_diverged(self) -> None:
         onset = self._tape.onset
@@ -431,7 +420,11 @@ class Recorder:
 
     def _resume(self) -> bool:
         """Take up an unfinished record; false where there is none."""
-        before, folder, warnings = ranks.decide(self._choose_checkpoint)
+        before, folder, warnings = ranks.decide(
+            lambda: resume.choose(
+                self.path, self.meta, replaying=self._segment is not None, world=self.world, cut=self._tape.cut
+            )
+        )
         if folder is None:
             self._note(warnings=[*(before.warnings if before else []), *warnings])
             return False
@@ -440,12 +433,12 @@ class Recorder:
         self._writer = checkpoint.CheckpointWriter(self._folder, self._keep)
         if before is not None:
             changes = fingerprint.differences(before.fingerprint, self.meta.fingerprint)
-            resume = Resume(at=provenance.now(), from_step=state["step"], stack_changes=changes)
+            resumed = Resume(at=provenance.now(), from_step=state["step"], stack_changes=changes)
             self.meta = before.model_copy(
                 update={
                     "status": "running",
                     "reason": "",
-                    "resumes": [*before.resumes, resume],
+                    "resumes": [*before.resumes, resumed],
                     "warnings": [*before.warnings, *warnings],
                     "recoveries": [Recovery(**r) for r in state["recoveries"]],
                 }
@@ -453,47 +446,6 @@ class Recorder:
         self._load(weights, state)
         self._write_meta()
         return True
-
-    def _choose_checkpoint(self) -> tuple[RunMeta | None, Path | None, list[str]]:
-        """The unfinished record that stands here, its newest usable checkpoint, and what was wrong with the others.
-
-        The logs are cut to what that checkpoint counts on.
-        """
-        warnings: list[str] = []
-        before = self._unfinished()
-        if before is None and self._segment is None:
-            return None, None, warnings
-        files.clear_scratch(self._folder)
-        while (folder := checkpoint.newest_good(self._folder, warnings.append)) is not None:
-            state = checkpoint.load(folder)[1]
-            if len(state["generators"]) != self.world:
-                raise RecordMismatch(
-                    f"unfinished record was made by {len(state['generators'])} processes, now {self.world}",
-                    where=self.path,
-                    fix="resume it with as many, or delete the record to start again",
-                )
-            try:
-                if before is not None:
-                    self._tape.cut(state["tape"])
-            except RecordError as error:
-                warnings.append(f"{error}; falling back to the checkpoint before")
-                checkpoint.discard(folder)
-                continue
-            break
-        for warning in warnings:
-            say(f"warning: {warning}")
-        return before, folder, warnings
-
-    def _unfinished(self) -> RunMeta | None:
-        path = self.path / schema.META
-        if not path.exists():
-            return None
-        before = schema.parse_meta(path.read_text(encoding="utf-8", errors="replace"), self.path)
-        trained = [p for p in manifest.list_checkpoints(self._folder) if manifest.checkpoint_step(p) > 0]
-        if not before.resumable or not trained:
-            return None  # nothing would be lost by starting over
-        provenance.refuse_change(before, self.meta, self.path)
-        return before
 
     def _load(self, weights: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         self._model.load_state_dict(weights)
