@@ -28,7 +28,7 @@ def stragglers(training: Training) -> Reading:
     Steps next to a checkpoint, an evaluation, a probe, a shadow step or the start of an epoch are left out. Of the
     rest, medians over windows are divided by their lower quartile; the k-th largest ratio counts, k being a quarter of
     the windows and at least three, so that bursts do not. Against every j-th step being slow (2 ≤ j ≤ 8), the median
-    of each phase modulo j is divided by the median of all. The statistic is the larger of the two.
+    of each phase modulo j is divided by that of the other phases. The statistic is the larger of the two.
     """
     row = np.flatnonzero(ordinary(training))
     if len(row) < FEWEST_STEPS:
@@ -44,14 +44,16 @@ def stragglers(training: Training) -> Reading:
     period, phase, periodic = _worst_phase(step, step_ms)
     if lasting >= periodic:
         first = int(step[slow.min() * width])
-        rows = np.concatenate([np.arange(i * width, (i + 1) * width) for i in slow])
+        blamed = np.isin(np.arange(len(row)) // width, slow)
         sentence = (
             f"Windows of {width} steps, the first at step {first}, took {lasting:.2f} times the usual {usual:.3g} ms."
         )
     else:
-        rows = np.flatnonzero(step % period == phase)
-        sentence = f"Every {period}th step (step modulo {period} = {phase}) took {periodic:.2f} times the median step."
-    blame = _data_share(step_ms, data_ms, rows)
+        blamed = step % period == phase
+        sentence = (
+            f"Every {period}th step (step modulo {period} = {phase}) took {periodic:.2f} times as long as the others."
+        )
+    blame = _data_share(step_ms, data_ms, blamed)
     return Reading(
         statistic=max(lasting, periodic),
         diagnosis=sentence + (f" {100 * blame:.0f} % of the excess is waiting for data." if blame > 0.5 else ""),
@@ -83,18 +85,21 @@ def ordinary(training: Training) -> NDArray[np.bool_]:
 
 
 def _worst_phase(step: I64, step_ms: F64) -> tuple[int, int, float]:
-    """Period, phase and ratio of the slowest phase; a ratio of 1 where none has enough steps."""
-    middle, worst = max(series.median(step_ms), 1e-9), (2, 0, 1.0)
+    """Period, phase and ratio of the slowest phase to the others; a ratio of 1 where none has enough steps."""
+    worst = (2, 0, 1.0)
     for period in PERIODS:
         for phase in range(period):
-            chosen = step_ms[step % period == phase]
-            if len(chosen) >= FEWEST_PER_PHASE and (ratio := series.median(chosen) / middle) > worst[2]:
+            inside = step % period == phase
+            if min(inside.sum(), (~inside).sum()) < FEWEST_PER_PHASE:
+                continue
+            ratio = series.median(step_ms[inside]) / max(series.median(step_ms[~inside]), 1e-9)
+            if ratio > worst[2]:
                 worst = (period, phase, ratio)
     return worst
 
 
-def _data_share(step_ms: F64, data_ms: F64, rows: I64) -> float:
-    """Share of the slow steps' excess over the median that they waited for data, in [0, 1]."""
-    excess = series.median(step_ms[rows]) - series.median(step_ms)
-    waiting = series.median(data_ms[rows]) - series.median(data_ms)
+def _data_share(step_ms: F64, data_ms: F64, slow: NDArray[np.bool_]) -> float:
+    """Share of the slow steps' excess over the others that they waited for data, in [0, 1]."""
+    excess = series.median(step_ms[slow]) - series.median(step_ms[~slow])
+    waiting = series.median(data_ms[slow]) - series.median(data_ms[~slow])
     return min(max(waiting / excess, 0.0), 1.0) if excess > 0 and np.isfinite(waiting) else 0.0

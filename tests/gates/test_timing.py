@@ -36,11 +36,12 @@ def test_slow_second_half_is_named_with_its_factor(seed, factor):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("period", [3, 4, 8])
+@pytest.mark.parametrize("period", [2, 3, 4, 8])
 def test_slow_worker_that_comes_round_again_is_named_with_its_period(seed, period):
     found = stragglers(slowed(specimen.clean(seed), STEPS % period == 1, 3.0, data=True))
     assert failed(found)
     assert found.reading.evidence["period"] % period == 0
+    assert found.reading.evidence["periodic ratio"] == pytest.approx(3.0, rel=0.15)
     assert "loader" in found.reading.remedy
 
 
