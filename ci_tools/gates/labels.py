@@ -6,6 +6,7 @@ N = training examples, V = validation examples kept, E = evaluations.
 import numpy as np
 from numpy.typing import NDArray
 
+from ci_tools.errors import DataError
 from ci_tools.gates import series
 from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
@@ -51,8 +52,14 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
     Args:
         training: the run.
         label_N: class of each training example, in the order of `margin_N`.
+
+    Raises:
+        DataError: there are more or fewer labels than margins, so they cannot be those of the run.
     """
     margin_N = training.margin_N
+    if label_N is not None and len(margin_N) not in (0, len(label_N)):
+        what = f"{len(label_N)} labels for the margins of {len(margin_N)} training examples"
+        raise DataError(what, where=training.name, rule="one per example", fix="run `switchback reproduce`")
     usable_N = margin_N[np.isfinite(margin_N)]
     if len(usable_N) < FEWEST:
         return unmeasured(f"the run kept margins of fewer than {FEWEST} training examples")
@@ -127,7 +134,7 @@ def _large_errors(error_N: F64, error_V: F64) -> float:
 
 
 def _apart(margin_N: F64, label_N: NDArray[np.int64] | None) -> float | None:
-    if label_N is None or len(label_N) != len(margin_N):
+    if label_N is None:
         return None
     apart = 0
     for label in np.unique(label_N):

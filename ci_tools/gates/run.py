@@ -96,12 +96,19 @@ class Run:
         """Arrays of data/NAME.npz: numeric [N, F], categorical [N, C], label, id and, where there is time, time [N]."""
         path = self.root / "data" / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+            with np.load(path, allow_pickle=False) as file:
+                arrays = dict(file)
         except FileNotFoundError:
             raise DataError("no such file", where=path, fix=_AGAIN) from None
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"is damaged ({error})", where=path, fix=_AGAIN) from None
+        for missing in {"numeric", "label"} - arrays.keys():
+            raise DataError(f"has no array {missing!r}", where=path, fix="write one entry per row in the data stage")
+        for array, column in arrays.items():
+            if column.shape[:1] != arrays["label"].shape:
+                what = f"{array} has shape {column.shape}, label {arrays['label'].shape}"
+                raise DataError(what, where=path, rule="every array has one entry per row")
+        return arrays
 
     def _json(self, name: str) -> dict[str, Any]:
         path = self.root / name

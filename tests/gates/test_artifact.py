@@ -387,7 +387,7 @@ def test_graphs_are_fed_test_rows_where_they_fit_and_each_by_its_own_names(tmp_p
     )
     run, base = save_model(tmp_path / "new", inputs=inputs), save_model(tmp_path / "old", inputs=inputs[1:2])
     (tmp_path / "new/data").mkdir()
-    rows = {"numeric": np.full((5, 6), 7, np.float32), "categorical": np.full((5, 3), 7)}
+    rows = {"numeric": np.full((5, 6), 7, np.float32), "categorical": np.full((5, 3), 7), "label": np.zeros(5)}
     np.savez(tmp_path / "new/data/test.npz", **rows)
     fed = []
     original = onnxruntime.InferenceSession.run

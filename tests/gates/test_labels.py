@@ -129,3 +129,9 @@ def test_without_margins_or_behind_a_divergence_nothing_is_said():
     assert np.isnan(label_noise(replace(run, margin_N=np.zeros(0)), label).reading.statistic)
     diverged = replace(run, loss_S=np.where(np.arange(specimen.STEPS) < 90, specimen.fall(), 30.0))
     assert np.isnan(label_noise(diverged, label).reading.statistic)
+
+
+def test_labels_of_other_examples_are_refused():
+    run = specimen.clean(1)
+    found = label_noise(run, np.zeros(len(run.margin_N) - 1, dtype=np.int64))
+    assert f"{len(run.margin_N) - 1} labels for the margins of {len(run.margin_N)}" in found.error
