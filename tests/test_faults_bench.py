@@ -23,6 +23,7 @@ from benchmarks.faults.campaign import CALIBRATION, CLEAN, FAULT, LOOK_ALIKE, Ce
 from benchmarks.faults.loop import Fault, margin
 from ci_tools.errors import CheckpointError, DataError
 from ci_tools.gates.convergence import reference_of
+from ci_tools.gates.verdict import Outcome
 from ci_tools.repro import manifest
 
 LEVELS = (0, 1, 2)
@@ -424,6 +425,9 @@ def lines():
     return [
         *clean_runs,
         {"kind": "reference", "task": "linear", "samples": [32], "loss": [1.0]},
+        *[line(CALIBRATION, "", {"divergence": 9.0, "overfitting": 1.0}, task="digits", seed=i) for i in (1000, 1001)],
+        *[line(CALIBRATION, "", {"divergence": i / 10, "overfitting": 1.0}, task="digits", seed=i) for i in range(20)],
+        {"kind": "reference", "task": "digits", "samples": [32], "loss": [1.0]},
         line(CLEAN, "", {"divergence": 0.5, "overfitting": 1.0}),
         line(CLEAN, "", {"divergence": 7.0, "overfitting": 1.0}, seed=1),
         line(FAULT, "divergence", {"divergence": 20.0, "overfitting": 1.0}, severity="mild", explained=-math.inf),
@@ -481,6 +485,14 @@ def test_tables_show_each_mode_and_each_confusion(lines):
     assert "| clean runs | 2 | 0.0 % | 0.0 to 65.8 |" in text
     assert "| divergence | 1 | 1 |  |" in text
     json.dumps(score.details(score.judged(lines, None)))
+
+
+def test_limits_of_other_tasks_are_theirs(lines):
+    own, others = (score.judges(lines, strangers=flag)["linear"] for flag in (False, True))
+    clean = next(one for one in lines if one["kind"] == CLEAN and one["seed"] == 1)
+    found = [one.verdict(score.measurement("divergence", clean["gates"]["divergence"])) for one in (own, others)]
+    assert [one.outcome for one in found] == [Outcome.FAILED, Outcome.PASSED]
+    assert found[1].threshold >= 9.0
 
 
 def test_rescoring_needs_runs(monkeypatch, tmp_path):

@@ -25,7 +25,11 @@ def main(options: Namespace) -> Result:
     with measuring("faults", options.command, vars(plan), "s per run") as result:
         lines = campaign.read(path) if options.rescore else campaign.run(plan, path, os.cpu_count() or 1)
         judges = score.judges(lines)
-        runs = {"calibrated": score.judged(lines, judges), "default limits": score.judged(lines, None)}
+        runs = {
+            "calibrated": score.judged(lines, judges),
+            "limits of other tasks": score.judged(lines, score.judges(lines, strangers=True)),
+            "default limits": score.judged(lines, None),
+        }
         for basis, judged in runs.items():
             result.facts[basis] = score.rates(judged)
             print(f"{basis}\n\n{score.markdown(result.facts[basis])}\n")

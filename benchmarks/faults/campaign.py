@@ -46,6 +46,8 @@ PLAIN: tuple[Gate, ...] = (
     gradient_spikes, dead_units, update_ratio,
 )  # fmt: skip
 """Gates that look at the trajectory alone."""
+FIRST_SCORED_SEED = 100
+"""Lower seeds served to choose the severities of plants and to write the rules."""
 FIRST_CALIBRATION_SEED = 1000
 Line = dict[str, Any]
 
@@ -78,20 +80,20 @@ class Plan:
 
     def cells(self) -> list[Cell]:
         """All runs but those of calibration, in an order that leaves a stopped campaign balanced."""
-        found = [Cell(CLEAN, "", task, "", seed) for task in tasks.TASKS for seed in range(self.clean)]
+        found = [Cell(CLEAN, "", task, "", seed) for task in tasks.TASKS for seed in _scored(self.clean)]
         found += [
             Cell(FAULT, mode, task, severity, seed)
             for mode in plants.MODES
             for severity in self.severities
             for task in tasks.TASKS
-            for seed in range(self.fault)
+            for seed in _scored(self.fault)
             if plants.plant(mode, severity, task, seed)
         ]
         found += [
             Cell(LOOK_ALIKE, name, task, "", seed)
             for name in lookalikes.KINDS
             for task in tasks.TASKS
-            for seed in range(self.look_alike)
+            for seed in _scored(self.look_alike)
             if lookalikes.look_alike(name, task)
         ]
         random.Random(0).shuffle(found)
@@ -176,6 +178,10 @@ def measure(cell: Cell, reference: Reference) -> list[Line]:
         seen = tasks.run(cell.task, cell.seed, fault, Path(folder))
         line = _line(cell, fault.how if fault else "", seen, reference)
     return [line | {"seconds": round(time.perf_counter() - started, 3)}]
+
+
+def _scored(count: int) -> range:
+    return range(FIRST_SCORED_SEED, FIRST_SCORED_SEED + count)
 
 
 def _line(cell: Cell, how: str, seen: Observation, reference: Reference) -> Line:

@@ -29,13 +29,21 @@ class Judged(NamedTuple):
     named: str
 
 
-def judges(lines: Sequence[Line]) -> dict[str, Judge]:
-    """Per task, the policy's defaults with the limits that its calibration runs set."""
+def judges(lines: Sequence[Line], *, strangers: bool = False) -> dict[str, Judge]:
+    """Per task, the policy's defaults with the limits that calibration runs set.
+
+    Args:
+        lines: of a campaign.
+        strangers: take the calibration runs of all other tasks instead of the task's own. How its loss should fall,
+            which is no limit, remains the task's own.
+    """
     runs = defaultdict(list)
     for line in lines:
         if line["kind"] == CALIBRATION:
             runs[line["task"]].append(line)
-    return {task: _judge(runs[task], reference) for task, reference in references(lines).items()}
+    found = references(lines)
+    others = {task: [run for other in found if other != task for run in runs[other]] for task in found}
+    return {task: _judge((others if strangers else runs)[task], reference) for task, reference in found.items()}
 
 
 def _judge(runs: Sequence[Line], reference: Reference) -> Judge:
