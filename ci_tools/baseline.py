@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 from ci_tools import config, scratch
 from ci_tools.console import say
 from ci_tools.errors import ConfigError, SwitchbackError
-from ci_tools.gates import Baseline, Run, policy
+from ci_tools.gates import Baseline, Run, calibration, policy, suite
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import open_run
 from ci_tools.repro import fingerprint
@@ -18,6 +18,8 @@ from ci_tools.scratch import git
 
 _PIPELINE = (".dvc", "dvc.yaml", "params.yaml")
 """Without one of these a revision has no pipeline."""
+_STATUS = {"A": "new", "D": "removed"}
+"""Letters of `git diff --name-status`; the others mean a change."""
 _OF_THE_REVISION = ("switchback", "threads")
 """Fingerprint entries that a revision decides for itself, on whatever machine."""
 
@@ -103,21 +105,32 @@ def paired_seeds(run: Run, wanted: int) -> tuple[int, ...]:
 
 
 def policy_difference(ref: str) -> list[str]:
-    """What differs between gates.yaml at the merge base of `ref` and HEAD, and gates.yaml now; one line each.
+    """How what judges a run differs between the merge base of `ref` and HEAD, and the files now.
+
+    Returns:
+        One line `FILE: what` for each value of gates.yaml, each acceptance test, and calibration.json.
 
     Raises:
         ConfigError: `ref` is unknown, or gates.yaml breaks a rule.
     """
     commit = merge_base(ref)
-    before, after = bool(git("ls-tree", commit, str(policy.FILE))), policy.FILE.exists()
-    if not (before and after):
-        return [] if before == after else [f"{policy.FILE} {'is new' if after else 'was removed'}"]
+    judges = (str(policy.FILE), str(calibration.FILE), str(suite.TESTS))
+    fields = git("diff", "--name-status", "--no-renames", "-z", commit, scratch.snapshot(), "--", *judges).split("\0")
+    changed = dict(zip(fields[1::2], fields[::2], strict=False))
+    lines = []
+    if changed.get(str(policy.FILE)) == "M":
+        del changed[str(policy.FILE)]
+        lines = [f"{policy.FILE}: {change}" for change in _values_changed(commit)]
+    return lines + [f"{file}: {_STATUS.get(status, 'changed')}" for file, status in changed.items()]
+
+
+def _values_changed(commit: str) -> list[str]:
     now, where = policy.load(), f"{policy.FILE} of {commit[:12]}"
     try:
         raw = YAML(typ="safe", pure=True).load(git("show", f"{commit}:{policy.FILE}"))
         return policy.difference(config.validate(raw, Policy, where=where), now)
     except YAMLError:
-        return [f"{where}: not valid YAML"]
+        return [f"not valid YAML in {commit[:12]}"]
     except ConfigError as error:
         return [str(error)]
 

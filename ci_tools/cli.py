@@ -59,6 +59,9 @@ def run(settings: Settings = None, force: Force = False, base: Base = "", as_jso
 
     Exit codes as those of `gate`.
     """
+    from ci_tools.gates.suite import TESTS, forget, judge
+
+    forget()
     with _machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
@@ -70,8 +73,6 @@ def run(settings: Settings = None, force: Force = False, base: Base = "", as_jso
         show(summary)
         typer.echo(f"\n{walk}")
     with _machine_output(as_json):
-        from ci_tools.gates.suite import TESTS, judge
-
         verdicts = judge(base) if TESTS.is_dir() else None
         if verdicts is None:
             say(f"nothing was judged: no acceptance tests in {TESTS}")

@@ -275,12 +275,12 @@ POLICY = "false_alarms: 0.01\n"
     ("before", "after", "expected"),
     [
         (None, None, []),
-        (None, POLICY, ["gates.yaml is new"]),
-        (POLICY, None, ["gates.yaml was removed"]),
+        (None, POLICY, ["gates.yaml: new"]),
+        (POLICY, None, ["gates.yaml: removed"]),
         (POLICY, POLICY + "# a comment\n", []),
-        (POLICY, "false_alarms: 0.05\n", ["false_alarms 0.01 → 0.05"]),
-        ("nonsense: 1\n", POLICY, ["gates.yaml of COMMIT: nonsense: unknown key"]),
-        ("a: [\n", POLICY, ["gates.yaml of COMMIT: not valid YAML"]),
+        (POLICY, "false_alarms: 0.05\n", ["gates.yaml: false_alarms 0.01 → 0.05"]),
+        ("nonsense: 1\n", POLICY, ["gates.yaml: gates.yaml of COMMIT: nonsense: unknown key"]),
+        ("a: [\n", POLICY, ["gates.yaml: not valid YAML in COMMIT"]),
     ],
 )
 def test_policy_is_compared_with_that_of_the_merge_base(repository, commit, before, after, expected):
@@ -296,6 +296,24 @@ def test_policy_is_compared_with_that_of_the_merge_base(repository, commit, befo
     assert len(lines) == len(expected)
     for line, start in zip(lines, expected, strict=True):
         assert line.startswith(start.replace("COMMIT", base[:12]))
+
+
+def test_changed_new_and_removed_tests_and_calibration_are_part_of_the_policy(repository, commit):
+    tests = repository / "tests/model"
+    tests.mkdir(parents=True)
+    for name in ("changed", "removed", "same"):
+        (tests / f"test_{name}.py").write_text("def test(): ...\n")
+    commit("contract")
+    (tests / "test_changed.py").write_text("")
+    (tests / "test_removed.py").unlink()
+    (tests / "test_new.py").write_text("")
+    (repository / "calibration.json").write_text("{}")
+    assert baseline.policy_difference("HEAD") == [
+        "calibration.json: new",
+        "tests/model/test_changed.py: changed",
+        "tests/model/test_new.py: new",
+        "tests/model/test_removed.py: removed",
+    ]
 
 
 def test_broken_policy_of_now_is_one_clear_error(repository, commit):

@@ -79,7 +79,8 @@ def test_our_errors_become_one_line_and_an_exit_code(switchback, monkeypatch):
     assert switchback("reproduce") == (2, "", "error: P: W. Fix: F\n")
 
 
-def test_our_errors_are_an_object_for_a_machine(switchback, monkeypatch):
+def test_our_errors_are_an_object_for_a_machine(switchback, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ci_tools.pipeline.reproduce", raising(ConfigError("W")))
     code, out, _ = switchback("run", "--json")
     assert code == 2
@@ -105,7 +106,18 @@ def test_missing_package_is_named_with_the_fix(switchback, monkeypatch):
     assert "pip install" in err
 
 
-def test_interrupt_exits_130_and_says_how_to_go_on(switchback, monkeypatch):
+def test_run_that_breaks_off_leaves_no_verdicts_of_an_earlier_one(switchback, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gates").mkdir()
+    for name in ("verdicts.json", "junit.xml"):
+        (tmp_path / "gates" / name).write_text("old")
+    monkeypatch.setattr("ci_tools.pipeline.reproduce", raising(ConfigError("W")))
+    assert switchback("run")[0] == 2
+    assert list((tmp_path / "gates").iterdir()) == []
+
+
+def test_interrupt_exits_130_and_says_how_to_go_on(switchback, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ci_tools.pipeline.reproduce", raising(KeyboardInterrupt()))
     code, _, err = switchback("run")
     assert code == 130

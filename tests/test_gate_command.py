@@ -113,17 +113,23 @@ def test_on_a_terminal_the_same_is_a_table(monkeypatch, capsys):
     monkeypatch.setattr(show, "on_terminal", lambda: True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
-    show.show(made(PASSED, FAILED_BLOCKS, policy_changes=("gates.drift.blocks unset → false",), base="main"))
+    show.show(made(PASSED, FAILED_BLOCKS, policy_changes=("gates.yaml: gates.drift.blocks false",), base="main"))
     out = capsys.readouterr().out
     assert out.index("failed") < out.index("passed")
-    for words in ("the loss left its past at step 210", "Fix: halve", "main: gates.drift.blocks unset → false"):
+    for words in (
+        "the loss left its past at step 210",
+        "Fix: halve",
+        "differs from main: gates.yaml: gates.drift.blocks false",
+    ):
         assert words in out
 
 
 def test_loosened_policy_shows(switchback, judging):
-    judging(made(PASSED, base="main", policy_changes=("metrics.roc_auc.floor 0.9 → 0.5",)))
-    assert "gates.yaml differs from main: metrics.roc_auc.floor 0.9 → 0.5\n" in switchback("gate")[1]
-    assert json.loads(switchback("gate", "--json")[1])["policy_changes"] == ["metrics.roc_auc.floor 0.9 → 0.5"]
+    judging(made(PASSED, base="main", policy_changes=("gates.yaml: metrics.roc_auc.floor 0.9 → 0.5",)))
+    assert "differs from main: gates.yaml: metrics.roc_auc.floor 0.9 → 0.5\n" in switchback("gate")[1]
+    assert json.loads(switchback("gate", "--json")[1])["policy_changes"] == [
+        "gates.yaml: metrics.roc_auc.floor 0.9 → 0.5"
+    ]
 
 
 def test_of_several_failures_the_probable_cause_is_named(switchback, judging):

@@ -42,7 +42,7 @@ class Verdicts:
     base: str = ""
     """Revision that was compared with."""
     policy_changes: tuple[str, ...] = ()
-    """One line per value of gates.yaml that differs from the base revision's."""
+    """How what judges differs from the base revision's: lines `FILE: what`."""
     selection: str = ""
     """Expression that chose among the tests; empty where all ran."""
     started: str

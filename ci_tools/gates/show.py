@@ -100,7 +100,7 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     outcomes = [verdict.outcome for verdict in verdicts.verdicts]
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in Outcome if kind in outcomes)
     blocking = ", ".join(map(name_of, verdicts.blocking))
-    lines = [f"gates.yaml differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
+    lines = [f"differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
     bases = Counter(verdict.basis for verdict in verdicts.verdicts if verdict.statistic is not None)
     if bases:
         lines.append("limits: " + ", ".join(f"{count} {basis}" for basis, count in bases.most_common()))

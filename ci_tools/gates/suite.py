@@ -53,8 +53,7 @@ def judge(base: str = "", select: str = "") -> Verdicts:
         ConfigError: no tests, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a rule.
         SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
     """
-    for name in (VERDICTS, JUNIT):  # what an earlier call left says nothing about this one
-        (FOLDER / name).unlink(missing_ok=True)
+    forget()
     if not TESTS.is_dir():
         raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
     settings, run = policies.load(), own_run()
@@ -75,6 +74,12 @@ def judge(base: str = "", select: str = "") -> Verdicts:
         verdicts = _judge_once(heading, run, baseline)
     _refuse_misunderstood(verdicts, settings)
     return verdicts
+
+
+def forget() -> None:
+    """Remove the verdicts of an earlier call, which say nothing about what comes now."""
+    for name in (VERDICTS, JUNIT):
+        (FOLDER / name).unlink(missing_ok=True)
 
 
 def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
