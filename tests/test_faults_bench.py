@@ -487,6 +487,24 @@ def test_tables_show_each_mode_and_each_confusion(lines):
     json.dumps(score.details(score.judged(lines, None)))
 
 
+def test_calibration_is_not_used_on_look_alikes_made_by_other_params(lines):
+    alike = [line(LOOK_ALIKE, name, {"divergence": 5.0, "overfitting": 1.0}) for name in ("warm_up", "hard_class")]
+    found = score.judged([*lines[:-1], *alike], score.judges(lines))
+    assert [one.failed for one in found if one.line["kind"] == LOOK_ALIKE] == [(), ("divergence",)]
+
+
+def test_runs_whose_steps_are_timed_come_one_at_a_time():
+    plan, task = (
+        Plan(calibration=2, clean=1, fault=1, look_alike=1),
+        {"kind": "reference", "samples": [1], "loss": [1.0]},
+    )
+    lines = [task | {"task": name} for name in tasks.TASKS]
+    timed = [job[1] for job in campaign._timed_runs(plan, lines)]
+    assert {cell.kind for cell in timed} == {CLEAN, FAULT, LOOK_ALIKE}
+    assert {cell.name for cell in timed if cell.kind == FAULT} == {"stragglers"}
+    assert len(timed) < len(campaign._runs(plan, lines)) == len(plan.cells())
+
+
 def test_limits_of_other_tasks_are_theirs(lines):
     own, others = (score.judges(lines, strangers=flag)["linear"] for flag in (False, True))
     clean = next(one for one in lines if one["kind"] == CLEAN and one["seed"] == 1)

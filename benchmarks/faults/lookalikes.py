@@ -185,6 +185,15 @@ KINDS: dict[str, Change] = {
     )
 }  # fmt: skip
 
+BY_PARAMS = {
+    change.__name__
+    for change in (
+        warm_restarts, warm_up, long_after_convergence, larger_batch, late_training, dropout, declared_bf16,
+        scaler_warm_up,
+    )
+}  # fmt: skip
+"""Those that a project makes by its params; a calibration that was made with other params is not used on them."""
+
 EXCEPTIONS: dict[Change, tuple[str, ...]] = {
     larger_batch: ("autoencoder",),
     frozen_layers: ("recurrent", "linear"),

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks.faults import plants
+from benchmarks.faults import lookalikes, plants
 from benchmarks.faults.campaign import ALONE, CALIBRATION, CLEAN, FAULT, LOOK_ALIKE, Line, references
 from ci_tools.gates.calibration import Calibration, Reference
 from ci_tools.gates.causes import cause
@@ -63,13 +63,18 @@ def _judge(runs: Sequence[Line], reference: Reference) -> Judge:
 
 
 def judged(lines: Iterable[Line], calibrated: Mapping[str, Judge] | None) -> list[Judged]:
-    """Verdicts on all runs but those of calibration; by the gates' own limits where there are no judges."""
+    """Verdicts on all runs but those of calibration.
+
+    By the gates' own limits where there are no judges, and where the product would not use its calibration, because a
+    look-alike is made by other params.
+    """
     plain = Judge(Policy(), None, "", 1)
     found = []
     for line in lines:
         if line["kind"] in (CLEAN, FAULT, LOOK_ALIKE):
-            judge = plain if calibrated is None else calibrated[line["task"]]
-            left_out, given = (ALONE, "") if calibrated is not None else ("slow_convergence", ALONE)
+            other_params = line["kind"] == LOOK_ALIKE and line["name"] in lookalikes.BY_PARAMS
+            judge = plain if calibrated is None or other_params else calibrated[line["task"]]
+            left_out, given = ("slow_convergence", ALONE) if judge is plain else (ALONE, "")
             failed = tuple(
                 "slow_convergence" if name == given else name
                 for name, numbers in line["gates"].items()
