@@ -1,9 +1,12 @@
-"""Scratch repositories to run the pipeline in."""
+"""The command line, and scratch repositories to run the pipeline in."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from ci_tools import cli
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = """\
@@ -92,3 +95,20 @@ def repository(tmp_path, monkeypatch, git):
     git("add", "--all")
     git("commit", "--quiet", "-m", "start")
     return tmp_path
+
+
+@pytest.fixture
+def switchback(monkeypatch, capfd):
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+    monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err
+
+    return run

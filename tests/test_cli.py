@@ -12,23 +12,6 @@ from ci_tools.errors import ConfigError, RecordError
 MAIN = "from ci_tools.cli import main; main()"
 
 
-@pytest.fixture
-def switchback(monkeypatch, capfd):
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return run
-
-
 class Verdict:
     def __init__(self, good):
         self.identical = self.ok = good
@@ -220,7 +203,6 @@ def test_reader_that_stops_early_sees_no_traceback(repository):
 
 
 def test_json_output_silences_only_its_own_command(monkeypatch):
-    from ci_tools import cli
 
     monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
     with cli._machine_output(True):

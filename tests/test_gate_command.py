@@ -3,7 +3,6 @@ import sys
 
 import pytest
 
-from ci_tools import cli
 from ci_tools.errors import DataError
 from ci_tools.gates import Outcome, Verdict, suite
 from ci_tools.gates.files import Verdicts, junit, read, write
@@ -37,21 +36,6 @@ INCONCLUSIVE_BLOCKS, ERROR_BLOCKS, FAILED_BLOCKS = (verdict(outcome, True) for o
 def made(*verdicts, **changes):
     values = {"commit": "c", "dirty": False, "params_digest": "p", "policy_digest": "q", "started": "2026-01-01"}
     return Verdicts(**values | {"seconds": 1.5, "verdicts": verdicts} | changes)
-
-
-@pytest.fixture
-def switchback(monkeypatch, capfd):
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-    monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capfd.readouterr()
-
-    return run
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from sklearn import metrics as sk
 
 from ci_tools.gates import metrics
 from model import metrics as reported
+from tests import scored
+from tests.scored import KINDS
 
 SKLEARN = {
     "average_precision": sk.average_precision_score,
@@ -14,22 +16,13 @@ SKLEARN = {
         label, np.clip(score, 2.0**-23, 1 - 2.0**-23), sample_weight=sample_weight, labels=[0, 1]
     ),
 }
-KINDS = ("distinct", "ties", "constant", "saturated")
 each = pytest.mark.parametrize("name", metrics.METRICS)
 
 
-def sample(kind, n=300, seed=0):
-    rng = np.random.default_rng(seed)
-    label = (rng.random(n) < 0.2).astype(np.float64)
-    label[:2] = 0, 1
-    score = np.clip(0.25 * label + rng.random(n) * 0.7, 0, 1)
-    if kind == "ties":
-        score = np.round(score, 1)
-    if kind == "constant":
-        score = np.full(n, 0.2)
-    if kind == "saturated":
-        score = np.where(rng.random(n) < 0.3, np.round(score), score)
-    return label, score.astype(np.float32).astype(np.float64)
+def sample(kind, n=300):
+    """In double precision, as metrics are computed."""
+    label, score = scored.sample(kind, n)
+    return label.astype(np.float64), score.astype(np.float64)
 
 
 @each

@@ -6,23 +6,9 @@ import numpy as np
 import pytest
 
 from model import metrics
+from tests.scored import KINDS, sample
 
-
-def sample(kind, n=400, seed=0):
-    rng = np.random.default_rng(seed)
-    label = (rng.random(n) < 0.2).astype(np.float32)
-    label[:2] = 0, 1
-    score = np.clip(0.25 * label + rng.random(n) * 0.7, 0, 1)
-    if kind == "ties":
-        score = np.round(score, 1)
-    if kind == "constant":
-        score = np.full(n, 0.2)
-    if kind == "saturated":
-        score = np.where(rng.random(n) < 0.3, np.round(score), score)
-    return label, score.astype(np.float32)
-
-
-kinds = pytest.mark.parametrize("kind", ["distinct", "ties", "constant", "saturated"])
+kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 def confusion(label, score):
