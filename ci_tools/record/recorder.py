@@ -32,7 +32,7 @@ from ci_tools.errors import (
     SwitchbackError,
     TrainingFailed,
 )
-from ci_tools.record import files, provenance, ranks, resume, schema, shadow
+from ci_tools.record import energy, files, provenance, ranks, resume, schema, shadow
 from ci_tools.record.intervention import Intervention
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
@@ -182,6 +182,7 @@ class Recorder:
             }
         )
         self._intervention.prepare(self._model, optimizer)
+        self._energy = energy.Meter(energy.gpus(p for _, p in named))
         self._tape = Tape(self.path, [p for _, p in named], writes=self.rank == 0, limits=self._limits)
         if not self._resume():
             self._start()
@@ -434,10 +435,12 @@ class Recorder:
         if before is not None:
             changes = fingerprint.differences(before.fingerprint, self.meta.fingerprint)
             resumed = Resume(at=provenance.now(), from_step=state["step"], stack_changes=changes)
+            self._energy.resume(before.energy_joules)
             self.meta = before.model_copy(
                 update={
                     "status": "running",
                     "reason": "",
+                    "energy_joules": None,  # unknown until this process ends and says so
                     "resumes": [*before.resumes, resumed],
                     "warnings": [*before.warnings, *warnings],
                     "recoveries": [Recovery(**r) for r in state["recoveries"]],
@@ -481,6 +484,7 @@ class Recorder:
         if status == "finished" and self.rank == 0:
             self._note(files=files.final_digests(self.path))
         self._note(status=status, reason=reason, steps=self.step, ended=provenance.now())
+        self._note(energy_joules=self._energy.joules())
         self._write_meta(quiet=error is not None)
 
     def _note(self, **values: Any) -> None:

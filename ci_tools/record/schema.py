@@ -98,6 +98,7 @@ class RunMeta(BaseModel):
     started: str
     ended: str = ""
     train_seconds: float = 0.0
+    energy_joules: float | None = None
     resumes: list[Resume] = []
     recoveries: list[Recovery] = []
     warnings: list[str] = []
