@@ -108,14 +108,14 @@ def read(record: Record) -> Training:
     Raises:
         RecordError: a part is missing or damaged, or the evaluations of validation kept different examples.
     """
-    meta, trace, probes = record.meta, record.final_trace(), _latest_attempt(record.probes)
+    meta, trace, probes = record.meta, record.final_trace(), latest_attempt(record.probes)
     layers = len(meta.layers)
 
     def lists(table: pa.Table, name: str) -> F64:
         return _flat(table, name).reshape(table.num_rows, layers)
 
-    losses = _latest_attempt(record.losses.filter(pc.field("split") == VALIDATION))
-    margins, shadows = record.margins, _latest_attempt(record.shadows)
+    losses = latest_attempt(record.losses.filter(pc.field("split") == VALIDATION))
+    margins, shadows = record.margins, latest_attempt(record.shadows)
     return Training(
         name=record.path.name,
         status=meta.status,
@@ -150,7 +150,7 @@ def read(record: Record) -> Training:
         noise_scale_P=_floats(probes, "noise_scale"),
         gradient_square_P=_floats(probes, "gradient_square"),
         gradient_variance_P=_floats(probes, "gradient_variance"),
-        evals=_evals(_latest_attempt(record.evals)),
+        evals=_evals(latest_attempt(record.evals)),
         example_step_E=_ints(losses, "step"),
         example_loss_EV=_rows_of_equal_length(losses, record),
         margin_N=_floats(margins, "margin"),
@@ -190,7 +190,7 @@ def _rows_of_equal_length(losses: pa.Table, record: Record) -> F64:
     return _flat(losses, "loss").reshape(len(lengths), -1) if lengths else np.zeros((0, 0))
 
 
-def _latest_attempt(table: pa.Table) -> pa.Table:
+def latest_attempt(table: pa.Table) -> pa.Table:
     """Without rows that a return to a checkpoint abandoned: of each step, those of its last attempt."""
     step, attempt = (table.column(name).to_numpy() for name in ("step", "attempt"))
     if not len(step) or attempt[-1] == 0:

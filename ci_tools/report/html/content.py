@@ -1,0 +1,68 @@
+"""What stands on the page: every part asked for once, and what is missing in words."""
+
+from collections.abc import Sequence
+
+from ci_tools import __version__
+from ci_tools.gates.files import Verdicts
+from ci_tools.gates.run import Run
+from ci_tools.gates.verdict import Outcome
+from ci_tools.report.html import curves, evaluation, gradients, origin, records
+from ci_tools.report.html import verdicts as judged
+from ci_tools.report.html.evaluation import Against
+from ci_tools.report.html.page import render
+from ci_tools.report.html.reliability import diagram
+
+
+def page(run: Run, verdicts: Verdicts) -> str:
+    """The page as HTML.
+
+    Raises:
+        RecordError: a run record is damaged.
+        DataError: a file of the evaluation is damaged.
+    """
+    seeds = records.read(run)
+    rows = judged.rows(verdicts)
+    of_steps, of_metrics = curves.of_steps(seeds), curves.of_metrics(seeds)
+    charts = (*of_steps[:1], *of_metrics, *of_steps[1:])
+    shown = gradients.read(seeds)
+    against = evaluation.against(verdicts)
+    compared = tuple(one for one in against if one.verdict.statistic is not None)
+    values = {
+        "version": __version__,
+        "verdicts": verdicts,
+        "banner": judged.banner(verdicts),
+        "counts": judged.counts(rows),
+        "failures": sum(row.verdict.outcome is Outcome.FAILED for row in rows),
+        "open_rows": [row for row in rows if row.verdict.outcome is not Outcome.PASSED],
+        "passed_rows": [row for row in rows if row.verdict.outcome is Outcome.PASSED],
+        "divergences": origin.divergences(verdicts),
+        "compared": compared,
+        "not_compared": _why_not(verdicts, against),
+        "worst_slices": evaluation.worst_slices(verdicts),
+        "quality": evaluation.quality(run),
+        "reliability": diagram(evaluation.calibration(run, verdicts)),
+        "slices": evaluation.slices(run),
+        "seeds": seeds,
+        "missing": [sentence for seed in seeds for sentence in seed.missing],
+        "charts": charts,
+        "metric_charts": of_metrics,
+        "gradients": shown,
+        "costs": origin.costs(seeds),
+        "origin": origin.origin(seeds, verdicts),
+        "number": judged.number,
+        "duration": origin.duration,
+        "energy": origin.energy,
+    }
+    data = {
+        "seeds": [seed.name for seed in seeds],
+        "charts": [chart.to_json() for chart in charts],
+        "gradients": shown.data,
+    }
+    return render(values, data)
+
+
+def _why_not(verdicts: Verdicts, against: Sequence[Against]) -> str:
+    """Why there is no comparison with the base revision."""
+    if against:
+        return against[0].verdict.diagnosis.rstrip(".")
+    return "no gate quality_against_main was run" if verdicts.base else "no base revision was named"
