@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+import re
 import socket
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from ci_tools.errors import RecordError, RecordLocked
 
@@ -42,7 +45,7 @@ class RecordLock:
             ) from None
         file.seek(0)
         file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(_owner(os.getpid()))
         file.flush()
         self._file = file
 
@@ -52,3 +55,27 @@ class RecordLock:
             self._file.truncate(0)
             self._file.close()
             self._file = None
+
+
+def is_written(record: Path) -> bool:
+    """Whether a process holds the lock, told from the name in it.
+
+    A reader must not try the lock itself: a writer that starts at that very moment would be refused.
+    """
+    try:
+        owner = (record.parent / f".{record.name}.lock").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return False
+    pid = re.match(r"process (\d{1,9}) on ", owner)
+    if pid is None:
+        return False
+    if owner != _owner(int(pid[1])):
+        return True  # on another machine, where nobody here can look
+    try:
+        return bool(psutil.Process(int(pid[1])).status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _owner(pid: int) -> str:
+    return f"process {pid} on {socket.gethostname()}"

@@ -70,6 +70,19 @@ def read_log(path: Path) -> pa.Table:
     return table
 
 
+def read_behind(path: Path, position: int) -> tuple[pa.Table, int]:
+    """Whole blocks behind a byte position, and the position behind the last of them.
+
+    Args:
+        path: a log.
+        position: as an earlier call returned it; 0 for the start.
+
+    Raises:
+        RecordError: the file is missing or its head is not an Arrow stream.
+    """
+    return _scan(path, None, position)
+
+
 def cut_log(path: Path, rows: int) -> None:
     """Shorten a log to its first `rows` rows, so that a resumed run appends right behind them.
 
@@ -84,8 +97,8 @@ def cut_log(path: Path, rows: int) -> None:
         os.fsync(file.fileno())
 
 
-def _scan(path: Path, limit: int | None) -> tuple[pa.Table, int]:
-    """Blocks up to `limit` rows, and the byte position behind the last of them."""
+def _scan(path: Path, limit: int | None, position: int = 0) -> tuple[pa.Table, int]:
+    """Blocks behind `position`, up to `limit` rows, and the byte position behind the last of them."""
     try:
         file = pa.OSFile(str(path))
     except OSError:
@@ -95,6 +108,7 @@ def _scan(path: Path, limit: int | None) -> tuple[pa.Table, int]:
             schema = pa.ipc.read_schema(file)
         except UNDECODABLE:
             raise RecordError("not an Arrow stream", where=path, fix="train again") from None
+        file.seek(max(file.tell(), position))
         batches, rows, end = [], 0, file.tell()
         while limit is None or rows < limit:
             try:

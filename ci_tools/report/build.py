@@ -1,0 +1,217 @@
+"""Results from the files that a run left: verdicts, records, evaluation, and what the pipeline's last walk was."""
+
+import math
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ci_tools.config import read_yaml
+from ci_tools.errors import ConfigError, DataError, SwitchbackError
+from ci_tools.gates import files, policy
+from ci_tools.gates.files import FOLDER, VERDICTS, Verdicts
+from ci_tools.gates.policy import Policy
+from ci_tools.gates.show import worst_first
+from ci_tools.gates.verdict import Verdict
+from ci_tools.record import open_record
+from ci_tools.record.provenance import now
+from ci_tools.record.reader import Record
+from ci_tools.report import curves, quality
+from ci_tools.report.github.event import Event, read_event
+from ci_tools.report.results import Fact, Judged, PolicyChange, Results, SeedRun, Stage, finite, name
+from ci_tools.walk import Remembered
+from ci_tools.walk import read as read_walk
+
+_NAMING = ("layer", "column", "split", "case", "level")
+"""Evidence that names something; other text stays where it is."""
+_FACTS, _VERDICTS, _CHANGES, _RUNS, _STAGES, _ENTRIES = 12, 300, 100, 100, 200, 40
+_POLICY_FILES = ("gates.yaml", "release.yaml", "calibration.json")
+_WORDS = {"true": True, "false": False, "unset": None, "passes": "passes", "blocks": "blocks"}
+
+
+def build(root: Path = Path()) -> Results:
+    """What is to be reported of the run under `root`.
+
+    A record that is missing or damaged shows as unreadable; other files of the pipeline may be missing.
+
+    Raises:
+        DataError: gates/verdicts.json is missing, damaged or of another schema version.
+    """
+    verdicts = files.read(root / FOLDER / VERDICTS)
+    try:
+        return _results(root, verdicts)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        fix = "run `switchback reproduce`, then `switchback gate`"
+        raise DataError(f"{key}: {first['msg'].lower()}", where=root, rule="see docs/report.md", fix=fix) from None
+
+
+def _results(root: Path, verdicts: Verdicts) -> Results:
+    settings = _policy(root)
+    all_verdicts: Sequence[Verdict] = [*verdicts.verdicts, *verdicts.pending]
+    if len(all_verdicts) > _VERDICTS:
+        all_verdicts = worst_first(all_verdicts)
+    seeds = seeds_of(root)
+    records = [(seed, _record(root, seed)) for seed in seeds]
+    readable = [record for _, record in records if record]
+    release = records[0][1].meta if records and records[0][1] else None
+    event, walk = _event(), read_walk(root)
+    stages = _stages(root, walk) if walk else []
+    changes = [_change(line) for line in verdicts.policy_changes]
+    found = [one for one in changes if one]
+    lists = ((all_verdicts, _VERDICTS), (found, _CHANGES), (records, _RUNS), (stages, _STAGES))
+    return Results(
+        created=now(),
+        pull_request=event.pull_request if event else None,
+        head_sha=event.head.sha if event else verdicts.commit,
+        branch=name(event.head.branch if event else ""),
+        commit=verdicts.commit,
+        dirty=verdicts.dirty,
+        base=name(verdicts.base),
+        selected=bool(verdicts.selection),
+        refused=verdicts.refused,
+        gate_seconds=max(verdicts.seconds, 0.0),
+        pipeline_seconds=walk.walk.seconds if walk else None,
+        verdicts=tuple(judged(one) for one in all_verdicts[:_VERDICTS]),
+        metrics=quality.metrics(root, all_verdicts, settings, len(seeds)),
+        slices=quality.slices(root, all_verdicts, settings),
+        curves=curves.of(readable, list(settings.metrics)),
+        runs=tuple(_run(seed, record) for seed, record in records[:_RUNS]),
+        stages=tuple(stages[:_STAGES]),
+        policy_changes=tuple(found[:_CHANGES]),
+        policy_files=_policy_files(root, verdicts),
+        policy_unreadable=len(found) < len(changes),
+        fingerprint=_fingerprint(release.fingerprint) if release else {},
+        params_digest=verdicts.params_digest,
+        policy_digest=verdicts.policy_digest,
+        code_digest=release.code_digest if release else "",
+        left_out=sum(max(len(entries) - most, 0) for entries, most in lists),
+    )
+
+
+def seeds_of(root: Path) -> list[int]:
+    """Those that params.yaml lists; where it lists none, those of the records that are there."""
+    try:
+        listed = read_yaml(root / "params.yaml").get("seeds")
+    except ConfigError:
+        listed = None
+    if isinstance(listed, list) and listed and all(type(seed) is int for seed in listed):
+        return [int(seed) for seed in listed]
+    found = (path.parent.name.removeprefix("seed-") for path in (root / "runs").glob("seed-*/run.json"))
+    return sorted(int(seed) for seed in found if seed.isdecimal())
+
+
+def judged(verdict: Verdict) -> Judged:
+    """A verdict without its sentences."""
+    low, high = verdict.interval or (math.nan, math.nan)
+    basis, calibrated = verdict.basis.partition(":")[0], verdict.basis.startswith("calibrated")
+    return Judged(
+        gate=name(verdict.gate),
+        subject=name(verdict.subject),
+        outcome=verdict.outcome,
+        blocks=verdict.blocks,
+        statistic=finite(verdict.statistic),
+        interval=None if math.isnan(low) or math.isnan(high) else (finite(low), finite(high)),
+        threshold=finite(verdict.threshold),
+        basis="calibrated" if calibrated else "gates.yaml" if basis == "gates.yaml" else "default" if basis else "none",
+        facts=tuple(_facts(verdict.evidence))[:_FACTS],
+        seconds=max(verdict.seconds, 0.0),
+    )
+
+
+def _facts(evidence: Mapping[str, Any]) -> Iterable[Fact]:
+    """The numbers of the evidence, and what it names; of a list of columns, the first."""
+    columns = evidence.get("columns")
+    first = columns[0] if isinstance(columns, list) and columns and isinstance(columns[0], Mapping) else {}
+    for key, value in {**first, **evidence}.items():
+        if (number := finite(value)) is not None:
+            yield Fact(name=name(key), value=number)
+        elif key in _NAMING and isinstance(value, str):
+            yield Fact(name=name(key), value=name(value))
+
+
+def _fingerprint(stack: Mapping[str, str]) -> dict[str, str]:
+    return {name(key): name(value) for key, value in list(stack.items())[:_ENTRIES]}
+
+
+def _policy(root: Path) -> Policy:
+    """gates.yaml as it is; verdicts of a broken one were refused, and say so."""
+    try:
+        return policy.load(root / policy.FILE)
+    except ConfigError:
+        return Policy()
+
+
+def _record(root: Path, seed: int) -> Record | None:
+    try:
+        return open_record(root / "runs" / f"seed-{seed}")
+    except SwitchbackError:
+        return None
+
+
+def _run(seed: int, record: Record | None) -> SeedRun:
+    if record is None:
+        return SeedRun(seed=seed, status="unreadable")
+    meta = record.meta
+    gpu = meta.fingerprint.get("gpu", "none")
+    return SeedRun(
+        seed=seed,
+        status=meta.status,
+        steps=max(meta.steps, 0),
+        total_steps=max(meta.total_steps, 0),
+        train_seconds=finite(max(meta.train_seconds, 0.0)) or 0.0,
+        gpus=0 if gpu == "none" else len(gpu.split(", ")),
+        joules=finite(meta.energy_joules),
+        recoveries=len(meta.recoveries),
+        resumes=len(meta.resumes),
+    )
+
+
+def _stages(root: Path, known: Remembered) -> list[Stage]:
+    """The stages of the last walk; a training that never ran on this machine took what its record says."""
+    found = []
+    for step in known.walk.steps:
+        ran, (kind, _, seed) = known.ran_seconds.get(step.stage), step.stage.partition("@")
+        if ran is None and kind == "train" and seed.isdecimal() and (record := _record(root, int(seed))):
+            ran = record.meta.train_seconds
+        found.append(Stage(stage=name(step.stage), outcome=step.outcome, seconds=step.seconds, ran_seconds=ran))
+    return found
+
+
+def _event() -> Event | None:
+    """What started the run, where GitHub Actions says so."""
+    try:
+        return read_event()
+    except SwitchbackError:
+        return None
+
+
+def _change(line: str) -> PolicyChange | None:
+    """A line `key old → new` of the verdicts; None for one of another form."""
+    left, arrow, new = line.rpartition(" → ")
+    key, space, old = left.rpartition(" ")
+    if not (arrow and space):
+        return None
+    try:
+        return PolicyChange(key=name(key), old=_value(old), new=_value(new))
+    except ValueError:
+        return None
+
+
+def _value(text: str) -> Any:
+    return _WORDS[text] if text in _WORDS else float(text)
+
+
+def _policy_files(root: Path, verdicts: Verdicts) -> Any:
+    """Which files of the policy are not those of the merge base."""
+    if not verdicts.base:
+        return ()
+    command = ["git", "diff", "--name-only", "--merge-base", "--end-of-options", verdicts.base, "--", *_POLICY_FILES]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return ()
+    return tuple(file for file in _POLICY_FILES if file in told)

@@ -1,0 +1,78 @@
+"""Curves as Mermaid charts, which GitHub draws in the reader's own colours, and as tables for everyone else.
+
+No name enters a chart: Mermaid's language has directives, links and click handlers of its own.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import takewhile
+
+from ci_tools.report import markdown, numerals
+from ci_tools.report.results import Curve
+
+_ROWS = 6
+"""Of a table."""
+_STEEP = 20.0
+"""Ratio of the largest to the smallest value from which on a loss is drawn on a logarithmic axis."""
+_MEAN, _RANGE = "#3b82f6", "#9ca3af"
+"""Both stand out from a white and from a black background."""
+
+
+def chart(curve: Curve) -> str:
+    """A Mermaid block: the mean over seeds, between the lowest and the highest of them; empty for under two points.
+
+    It ends before the first point where no seed has a finite value.
+    """
+    rows = zip(curve.low, curve.mean, curve.high, strict=True)
+    known = list(takewhile(lambda row: None not in row, rows))
+    lines = [[value for value in column if value is not None] for column in zip(*known, strict=True)]
+    if len(known) < 2:
+        return ""
+    what = "loss" if curve.of == "loss" else "value"
+    smallest, largest = min(lines[0]), max(lines[2])
+    if curve.of == "loss" and 0 < smallest * _STEEP < largest:
+        lines, what = [[math.log10(value) for value in line] for line in lines], "log10 of the loss"
+    drawn = [lines[1]] if curve.seeds < 2 else [lines[0], lines[2], lines[1]]
+    colours = [_MEAN] if curve.seeds < 2 else [_RANGE, _RANGE, _MEAN]
+    settings = '{"themeVariables": {"xyChart": {"plotColorPalette": "' + ", ".join(colours) + '"}}}'
+    body = [
+        f"%%{{init: {settings}}}%%",
+        "xychart-beta",
+        f'    x-axis "step" {curve.step[0]} --> {curve.step[len(known) - 1]}',
+        f'    y-axis "{what}" {_range(lines[0], lines[2])}',
+        *(f"    line [{', '.join(f'{value:.5g}' for value in line)}]" for line in drawn),
+    ]
+    return "\n".join(["```mermaid", *body, "```"])
+
+
+def points(curve: Curve) -> str:
+    """A table of a few points, the first and the last among them."""
+    count = len(curve.step)
+    chosen = sorted({round(i * (count - 1) / max(min(count, _ROWS) - 1, 1)) for i in range(min(count, _ROWS))})
+    decimals = numerals.places(curve.mean)
+    rows = [
+        (
+            f"{curve.step[i]:,}",
+            numerals.fixed(curve.mean[i], decimals),
+            f"{numerals.fixed(curve.low[i], decimals)} to {numerals.fixed(curve.high[i], decimals)}",
+        )
+        for i in chosen
+    ]
+    return markdown.table(("step", "mean", f"lowest to highest of {curve.seeds} seeds"), rows, right=(0, 1, 2))
+
+
+def change(curve: Curve) -> str:
+    """From the first to the last known value, `0.7508 → 0.0284` say."""
+    known = [value for value in curve.mean if value is not None]
+    if not known:
+        return "not finite"
+    decimals = numerals.places(known)
+    ends = f"{numerals.fixed(known[0], decimals)} → {numerals.fixed(known[-1], decimals)}"
+    return ends if curve.mean[-1] is not None else f"{ends}, then not finite"
+
+
+def _range(low: Sequence[float], high: Sequence[float]) -> str:
+    """Both ends of an axis, never equal, without an exponent, which Mermaid's axes do not read."""
+    first, last = min(low), max(high)
+    margin = (last - first) * 0.05 or abs(first) * 0.05 or 1.0
+    return f"{first - margin:.9f} --> {last + margin:.9f}"

@@ -1,0 +1,147 @@
+"""`switchback report`: the files of a run in, what people read out. Or, in a job that people trust, results.json in."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ci_tools.console import say
+from ci_tools.errors import DataError, DependencyUnavailable
+from ci_tools.gates import files
+from ci_tools.gates.files import VERDICTS
+from ci_tools.gates.run import open_run
+from ci_tools.record.files import write_atomic
+from ci_tools.report import build, comment, results, summary
+from ci_tools.report.links import Links
+from ci_tools.report.results import Results
+
+FOLDER = Path("report")
+RESULTS, COMMENT, PAGE = "results.json", "comment.md", "index.html"
+_STATES: Mapping[int, Literal["success", "failure", "error"]] = {0: "success", 1: "failure", 2: "error", 3: "failure"}
+"""Of a commit status, by exit code."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written."""
+
+    results: Results
+    comment: Path
+    page: Path | None
+    """None where only results.json was there to render from."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "results": self.results.model_dump(mode="json"),
+            "exit_code": self.results.exit_code,
+            "comment": str(self.comment),
+            "page": str(self.page) if self.page else None,
+        }
+
+
+def write(links: Links | None = None, root: Path = Path()) -> Report:
+    """Write report/ from the run under `root`; in GitHub Actions also the step summary, and annotations to stderr.
+
+    Raises:
+        DataError: gates/verdicts.json, or a file that the page shows, is missing or damaged.
+        RecordError: a run record is missing or damaged, or the disk refused a write.
+        ModuleNotFoundError: what draws the page is not installed; everything else is written.
+    """
+    verdicts = files.read(root / files.FOLDER / VERDICTS)
+    found = results.write(build.build(root), root / FOLDER / RESULTS)
+    text = _write_comment(found, links, root)
+    _tell_actions(text, verdicts, root)
+    from ci_tools.report import html
+
+    page = root / FOLDER / PAGE
+    html.write(open_run(build.seeds_of(root), root), verdicts, page)
+    return Report(found, root / FOLDER / COMMENT, page)
+
+
+def render(source: Path, links: Links | None = None, public: bool = False) -> Report:
+    """Write report/comment.md from a results.json alone, as a job does that never sees the pull request's files.
+
+    In GitHub Actions, and always where it is to be made `public`, the pull request that it names must be the one that
+    the run was for.
+
+    Raises:
+        ConfigError: it is to be made public, and no event file says what the run was for.
+        DataError: it breaks a rule of its schema, or claims another pull request than it may.
+        DependencyUnavailable: GitHub was asked for the pull request and out of reach.
+    """
+    found = results.read(source)
+    if public or os.environ.get("GITHUB_EVENT_PATH"):
+        _check_claim(found)
+    text = _write_comment(found, links, Path())
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        summary.append(text, Path(path))
+    return Report(found, FOLDER / COMMENT, None)
+
+
+def publish(report: Report, post: bool = True, status: bool = False) -> str:
+    """Put the comment on its pull request, and with `status` the outcome beside the commit.
+
+    Returns:
+        The comment's address; empty for a run of no pull request, of a merge group for instance.
+
+    Raises:
+        ConfigError: GitHub's environment is not there.
+        SwitchbackError: the token may not, or the conversation is locked.
+        DependencyUnavailable: GitHub is out of reach.
+    """
+    from ci_tools.report.github import Target, commit_status, publish_comment
+
+    found = report.results
+    target = Target.from_environment(found.pull_request)
+    url = ""
+    if post and target.pull_request is None:
+        say("no pull request: nothing to comment on")
+    elif post:
+        published = publish_comment(report.comment.read_text(encoding="utf-8"), target)
+        say(f"comment {published.action}: {published.url}")
+        url = published.url
+    if status:
+        state, words = _STATES[found.exit_code], comment.headline(found).partition("\n")[0].lstrip("# ")
+        commit_status(state, found.head_sha, target, description=words, url=url)
+    return url
+
+
+def show(page: Path) -> None:
+    """Open the page in a browser.
+
+    Raises:
+        DependencyUnavailable: there is none.
+    """
+    import webbrowser
+
+    if not webbrowser.open(page.resolve().as_uri()):
+        raise DependencyUnavailable("no browser was found", where=page, fix="open the file yourself")
+
+
+def _check_claim(found: Results) -> None:
+    from ci_tools.report.github import check_claim, read_event
+
+    event = read_event()
+    number = event.pull_request if found.pull_request is None else found.pull_request
+    if number is not None:
+        check_claim(found.head_sha, number, run=event.head)
+    elif found.head_sha != event.head.sha:
+        rule = "results are told of the run that made them only"
+        raise DataError(f"claims commit {found.head_sha[:12]!r}, the run was of {event.head.sha[:12]}", rule=rule)
+
+
+def _write_comment(found: Results, links: Links | None, root: Path) -> str:
+    text = comment.render(found, links)
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
+    write_atomic(root / FOLDER / COMMENT, text)
+    return text
+
+
+def _tell_actions(text: str, verdicts: files.Verdicts, root: Path) -> None:
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        summary.append(summary.render(text, verdicts), Path(path))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        # The runner reads both streams, and stdout may have to be one JSON object.
+        os.write(2, summary.commands(summary.annotations(verdicts, root)).encode(errors="replace"))

@@ -1,0 +1,70 @@
+"""Numbers as the report writes them; a minus sign, not a hyphen, so that a line never breaks behind it."""
+
+import math
+from collections.abc import Iterable
+
+_MINUS = "\u2212"
+
+
+def short(value: float | None, digits: int = 4) -> str:
+    """Significant digits; — where there is no number."""
+    return "—" if value is None else _signed(f"{value:.{digits}g}")
+
+
+def places(values: Iterable[float | None], width: float = 0.0) -> int:
+    """Decimal places for numbers that stand side by side: four significant digits of the largest.
+
+    Args:
+        values: the numbers.
+        width: of an interval around them; up to two places more show two digits of it.
+    """
+    largest = max((abs(value) for value in values if value), default=0.0)
+    if not largest:
+        return 4
+    enough = min(max(3 - math.floor(math.log10(largest)), 0), 12)
+    wanted = 1 - math.floor(math.log10(width)) if width > 0 else 0
+    return min(max(enough, wanted), enough + 2)
+
+
+def fixed(value: float | None, decimals: int, plus: bool = False) -> str:
+    """With so many decimal places; `plus` puts a sign before a positive one, too."""
+    return "—" if value is None else _signed(f"{value:{'+' if plus else ''}.{decimals}f}")
+
+
+def span(interval: tuple[float | None, float | None], decimals: int) -> str:
+    """An interval of changes, `−0.0010 to +0.0054` say; an open end is infinite."""
+    low, high = interval
+    ends = (
+        f"{_MINUS}∞" if low is None else fixed(low, decimals, True),
+        "+∞" if high is None else fixed(high, decimals, True),
+    )
+    return " to ".join(ends)
+
+
+def between(interval: tuple[float | None, float | None]) -> str:
+    """The interval of a statistic, with four significant digits; an open end is infinite."""
+    low, high = interval
+    return f"{f'{_MINUS}∞' if low is None else short(low)} to {'+∞' if high is None else short(high)}"
+
+
+def seconds(value: float) -> str:
+    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
+def energy(joules: float) -> str:
+    """An energy: 850 J, 12.3 Wh, 1.25 kWh."""
+    if joules < 3600:
+        return f"{joules:.0f} J"
+    return f"{joules / 3600:.1f} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:,.2f} kWh"
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", _MINUS)

@@ -1,0 +1,173 @@
+"""What `switchback track`, and the process beside `switchback run`, tell W&B, and what they say of it."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ci_tools.errors import DependencyUnavailable, SwitchbackError, explain
+from ci_tools.record.lock import is_written
+from ci_tools.record.reader import open_record
+from ci_tools.record.schema import META
+from ci_tools.report.track import kept, labels, wandb, workspace
+from ci_tools.report.track.follow import Rows, follow
+from ci_tools.report.track.kept import Entry
+from ci_tools.report.track.names import plain
+from ci_tools.report.track.session import SECONDS, Client
+
+WAIT = 60.0
+"""Seconds that a follower waits for a record that is not there yet."""
+EVERY = 1.0
+"""Seconds between two looks for a record that is being written."""
+
+
+@dataclass
+class Tracked:
+    """What was told, and what went wrong."""
+
+    runs: dict[str, Entry] = field(default_factory=dict)
+    """Name to what became of the run in W&B."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name to where the run was written for another tracker."""
+    report: str = ""
+    """URL of the W&B report; empty without one."""
+    warnings: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [_line(name, entry) for name, entry in self.runs.items()]
+        lines += [f"{name}: {path}" for name, path in self.files.items()]
+        return "\n".join([*lines, f"report: {self.report}"] if self.report else lines)
+
+
+def track(
+    records: Sequence[Path],
+    *,
+    root: Path = Path(),
+    live: bool = False,
+    wait: float = 0.0,
+    seconds: float = SECONDS,
+) -> Tracked:
+    """Tell W&B of records, then of the verdicts on them.
+
+    An outage ends in a warning and data that is kept, not in an error.
+
+    Args:
+        records: folders, the release's first.
+        root: of the repository.
+        live: follow each record until its run ends.
+        wait: seconds to wait for a record that is not there yet.
+        seconds: that W&B has to answer, at the start and at the end of a run.
+
+    Raises:
+        RecordError: a record is missing, damaged or of another schema version.
+        DataError: the verdicts are damaged.
+        ModuleNotFoundError: the package wandb is not installed.
+    """
+    teller = _Teller(Client(root, seconds), root)
+    for path in records:
+        teller.record(path, follow(path, live=live, wait=wait))
+    teller.verdicts(records)
+    return teller.told
+
+
+def export(to: str, records: Sequence[Path], out: Path, *, live: bool = False, wait: float = 0.0) -> Tracked:
+    """Write records for TensorBoard, or as metrics for Prometheus.
+
+    Args:
+        to: tensorboard or prometheus.
+        records: folders.
+        out: folder to write below.
+        live: follow each record until its run ends.
+        wait: seconds to wait for a record that is not there yet.
+
+    Raises:
+        RecordError: a record is missing, damaged or of another schema version.
+        ModuleNotFoundError: the tracker's package is not installed.
+    """
+    from ci_tools.report.track import prometheus, tensorboard
+
+    told = Tracked()
+    for path in records:
+        name = plain(path.resolve().name)
+        if to == "tensorboard":
+            written = tensorboard.export(path, out, live, wait=wait)
+        else:
+            written = prometheus.export(path, out / f"{name}.prom", live, wait=wait)
+        told.files[name] = str(written)
+    return told
+
+
+def attend(root: Path, ended: threading.Event, say: Callable[[str], None]) -> None:
+    """Tell W&B of each record while it is written; once `ended` is set, of all that is left, and of the verdicts.
+
+    Nothing is raised: what is wrong with records or verdicts, the run itself says.
+    """
+    from ci_tools.report.build import seeds_of
+
+    told = Tracked()
+    try:
+        teller = _Teller(Client(root), root)
+        told = teller.told
+        while not ended.wait(EVERY):
+            for path in sorted((root / "runs").glob(f"*/{META}")):
+                if is_written(path.parent):
+                    teller.record(path.parent, follow(path.parent, stop=ended.is_set, sleep=ended.wait))
+        records = [path for seed in seeds_of(root) if (path := root / "runs" / f"seed-{seed}").exists()]
+        for path in records:
+            teller.record(path, follow(path, live=False))
+        teller.verdicts(records)
+    except (SwitchbackError, OSError, ModuleNotFoundError) as error:
+        told.warnings.append(str(error if isinstance(error, SwitchbackError) else explain(error)))
+    for line in (str(told), *(f"warning: {warning}" for warning in told.warnings)):
+        say(line)
+
+
+class _Teller:
+    """Tells one run after another, and gathers what became of them."""
+
+    def __init__(self, client: Client, root: Path) -> None:
+        self._client, self._root, self.told = client, root, Tracked()
+
+    def record(self, path: Path, looks: Iterator[Rows]) -> None:
+        """Tell one record."""
+        name = path.resolve().name
+        self._tell(name, lambda: wandb.tell_record(self._client, name, path, looks, self._root))
+
+    def verdicts(self, records: Sequence[Path]) -> None:
+        """Tell the verdicts, then make the report that shows all runs of the group side by side."""
+        if not records:
+            return
+        self._tell(wandb.GATE, lambda: wandb.tell_verdicts(self._client, records, self._root))
+        projects = [entry.project for entry in self.told.runs.values() if entry.url]
+        if self._client.online and projects:
+            self.told.report, warning = workspace.publish(projects[0], labels.group(open_record(records[0]).meta))
+            kept.note_report(self.told.report, self._root)
+            self._warn(warning)
+
+    def _tell(self, name: str, tell: Callable[[], Entry | None]) -> None:
+        try:
+            entry = tell()
+        except DependencyUnavailable as error:
+            self._warn(str(error))
+            return
+        if entry is None:
+            return
+        self.told.runs[name] = entry
+        self._warn(self._client.warning)
+        if entry.url and entry.folder:
+            self._warn(f"{name}: W&B did not take everything in time; `wandb sync {entry.folder}` sends the rest")
+
+    def _warn(self, warning: str) -> None:
+        if warning and warning not in self.told.warnings:
+            self.told.warnings.append(warning)
+
+
+def _line(name: str, entry: Entry) -> str:
+    if entry.url:
+        return f"{name}: {entry.url}"
+    return f"{name}: kept in {entry.folder}; `wandb sync {entry.folder}` sends it"

@@ -1,0 +1,230 @@
+"""W&B's client within bounds: it waits a limited time for its server, and what the server does not take is kept."""
+
+import netrc
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ci_tools.errors import DependencyUnavailable
+from ci_tools.report.track.history import Histogram, Point
+
+SECONDS = 20.0
+"""That W&B has to answer at the start of a run, and again to take the rest at its end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """What became of a run's data."""
+
+    url: str
+    """Of the run; empty where W&B was not asked."""
+    project: str
+    """`entity/project`; empty as above."""
+    folder: Path
+    """Where the client wrote it on this machine."""
+    missing: bool
+    """Whether W&B should have all of it by now and has not."""
+
+
+class Client:
+    """W&B's client; once W&B fails to answer, all that follows is kept offline, so that nobody waits twice.
+
+    Args:
+        folder: of the repository; data is kept below its `wandb/`, or below WANDB_DIR.
+        seconds: as `SECONDS`.
+
+    Raises:
+        ModuleNotFoundError: the package wandb is not installed.
+    """
+
+    def __init__(self, folder: Path = Path(), seconds: float = SECONDS) -> None:
+        # The client's reports about itself would go to a host that nobody named.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        # Copies of artifacts belong next to the runs that wait for `wandb sync`, not into the home directory.
+        os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
+        import wandb
+
+        self._wandb, self._seconds = wandb, seconds
+        self._folder = os.environ.get("WANDB_DIR") or str(folder.resolve())
+        self.host = str(self._set_up().settings.base_url)
+        mode = os.environ.get("WANDB_MODE")
+        self.online = mode in ("online", "run") or (not mode and _has_key(self.host))
+        """Whether W&B is asked; no longer once it has failed to answer."""
+        self.warning = ""
+        """Why it is asked no longer."""
+
+    def online_run(self, **about: Any) -> "Session | None":
+        """Start a run, or continue the one that W&B has under its id; None where W&B does not answer.
+
+        Args:
+            about: arguments of `wandb.init`, and `commit`, of the run in git.
+        """
+        if not self.online:
+            return None
+        before = self._folders()
+        try:
+            return Session(self._wandb, self._init(mode="online", resume="allow", **about), online=True)
+        except Exception as error:  # a client's or a server's failure, of whatever kind, must not become the caller's
+            self._give_up(error)
+        for folder in self._folders() - before:
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def offline_run(self, **about: Any) -> "Session":
+        """Start a run whose data waits on this machine for `wandb sync`; arguments as of `online_run`.
+
+        Raises:
+            DependencyUnavailable: the disk does not take it.
+        """
+        try:
+            return Session(self._wandb, self._init(mode="offline", **about), online=False)
+        except Exception as error:
+            raise _not_kept(self._folder, error) from error
+
+    def _give_up(self, error: Exception) -> None:
+        why = _first_line(error)
+        does = "refuses the key" if re.search(r"error 40[13]\b", why) else "cannot be used"
+        self.online, self.warning = False, f"W&B at {self.host} {does} ({why})"
+        self._wandb.teardown()  # the client's service would hold on to the run's id
+        self._set_up()
+
+    def _set_up(self) -> Any:
+        return self._wandb.setup(settings=self._wandb.Settings(silent=True))
+
+    def _folders(self) -> set[Path]:
+        """Of runs that were started online."""
+        return set(Path(self._folder, "wandb").glob("run-*"))
+
+    def _init(self, *, commit: str, **about: Any) -> Any:
+        return self._wandb.init(dir=self._folder, settings=self._settings(commit), **about)
+
+    def _settings(self, commit: str) -> Any:
+        """Silent, without a look at the machine, and never without a limit."""
+        seconds = self._seconds
+        return self._wandb.Settings(
+            console="off",
+            program="switchback track",
+            disable_git=True,
+            git_commit=commit or None,
+            save_code=False,
+            host="",
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            init_timeout=seconds,
+            finish_timeout=seconds,
+            finish_timeout_raises=True,
+            x_graphql_timeout_seconds=seconds / 2,
+            x_graphql_retry_max=3,
+            x_file_stream_retry_wait_max_seconds=seconds / 2,
+            x_file_transfer_retry_wait_max_seconds=seconds / 2,
+        )
+
+
+class Session:
+    """One run of W&B while it is open."""
+
+    def __init__(self, wandb: Any, run: Any, *, online: bool) -> None:
+        self._wandb, self._run, self._online = wandb, run, online
+
+    @property
+    def rows(self) -> int:
+        """Rows of history that W&B has already; they are not logged again."""
+        return int(self._run.starting_step)
+
+    def log(self, point: Point) -> None:
+        """Add one row of history."""
+        if point.number >= self.rows:
+            values = {name: self._own(value) for name, value in point.values.items()}
+            self._run.log(values | {"_timestamp": point.at}, step=point.number)
+
+    def describe(self, tags: Sequence[str], summary: Mapping[str, Any]) -> None:
+        """Replace the tags, and the entries of the summary that are named."""
+        self._run.tags = tuple(tags)
+        self._run.summary.update(dict(summary))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
+        """A value for `log`."""
+        return self._wandb.Table(columns=list(columns), data=[list(row) for row in rows])
+
+    def page(self, path: Path) -> Any:
+        """A value for `log`: an HTML file."""
+        return self._wandb.Html(str(path), inject=False)
+
+    def artifact(
+        self,
+        name: str,
+        kind: str,
+        files: Mapping[str, Path | str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        used: bool = False,
+    ) -> None:
+        """Log a set of files; W&B keeps one version of equal ones.
+
+        Args:
+            name: of the artifact.
+            kind: its type.
+            files: name in the artifact to a file, or to its text.
+            metadata: plain values.
+            used: whether the run took it in, rather than brought it forth.
+        """
+        artifact = self._wandb.Artifact(name, type=kind, metadata=dict(metadata or {}))
+        for inside, content in files.items():
+            if isinstance(content, Path):
+                artifact.add_file(str(content), name=inside)
+            else:
+                with artifact.new_file(inside, encoding="utf-8") as file:
+                    file.write(content)
+        if used:
+            # `run.use_artifact` does the same, but refuses to work offline and waits for the upload without a limit.
+            self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+        else:
+            self._run.log_artifact(artifact)
+
+    def finish(self, exit_code: int = 0) -> Sent:
+        """End the run; W&B shows it as finished, or with another exit code as failed.
+
+        Raises:
+            DependencyUnavailable: offline, and the disk did not take it.
+        """
+        folder, missing = Path(self._run.settings.sync_dir), False
+        try:
+            self._run.finish(exit_code=exit_code)
+        except Exception as error:
+            if not self._online:
+                raise _not_kept(folder, error) from error
+            missing = True
+        if not self._online:
+            return Sent(url="", project="", folder=folder, missing=False)
+        project = f"{self._run.entity}/{self._run.project}"
+        return Sent(url=self._run.url or "", project=project, folder=folder, missing=missing)
+
+    def _own(self, value: Any) -> Any:
+        if isinstance(value, Histogram):
+            return self._wandb.Histogram(np_histogram=(value.counts, value.edges))
+        return value
+
+
+def _has_key(host: str) -> bool:
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(host).netloc) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def _not_kept(folder: object, error: Exception) -> DependencyUnavailable:
+    fix = "make room there, then run `switchback track` again; the record itself is not affected"
+    return DependencyUnavailable(f"data for W&B cannot be kept ({_first_line(error)})", where=folder, fix=fix)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

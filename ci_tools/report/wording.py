@@ -1,0 +1,106 @@
+"""Verdicts and changes in words: composed from our own catalogue and from numbers, with names as code."""
+
+from ci_tools.gates.policy import PER_METRIC
+from ci_tools.gates.verdict import Outcome
+from ci_tools.report import catalogue, numerals
+from ci_tools.report.markdown import code
+from ci_tools.report.results import Judged, Metric, Results
+
+SIGNS = {Outcome.PASSED: "✅", Outcome.INCONCLUSIVE: "❔", Outcome.ERROR: "⛔", Outcome.FAILED: "❌"}
+_AGAINST_BASE = (
+    "latency",
+    "model_size",
+    "quality_against_main",
+    "reproducible",
+    "schema_changed",
+    "slices_against_main",
+)
+"""Gates that say nothing without a base revision."""
+_BASES = {
+    "default": "the gate's default",
+    "gates.yaml": "set in gates.yaml",
+    "calibrated": "calibrated on clean runs",
+    "none": "unknown",
+}
+
+
+def title(one: Judged) -> str:
+    """The gate, and what exactly it judged."""
+    return code(one.gate) + (f" ({code(one.subject)})" if one.subject else "")
+
+
+def meaning(one: Judged) -> str:
+    """What the gate looks at; of one that is not ours, that it is not."""
+    entry = catalogue.entries().get(one.gate)
+    return entry.meaning if entry else "A gate of this repository; its own words are in the run's summary."
+
+
+def measured(one: Judged) -> str:
+    """Statistic and limit with unit; empty where nothing was measured."""
+    if one.statistic is None or one.threshold is None:
+        return ""
+    entry = catalogue.entries().get(one.gate)
+    unit = f" {entry.unit}" if entry else ""
+    between = ""
+    if one.interval:
+        between = f" (interval {numerals.between(one.interval)})"
+    sign = ">" if one.statistic > one.threshold else "≤"
+    return f"{numerals.short(one.statistic)}{between} {sign} {numerals.short(one.threshold)}{unit}"
+
+
+def basis(one: Judged) -> str:
+    """Where the limit comes from."""
+    return _BASES["gates.yaml" if one.gate in PER_METRIC else one.basis]
+
+
+def why(one: Judged, results: Results) -> str:
+    """One sentence on an outcome that is no pass."""
+    if one.outcome is Outcome.ERROR:
+        return "The gate could not run; the run's summary says why."
+    if one.outcome is Outcome.FAILED:
+        return meaning(one)
+    if one.statistic is not None:
+        return "The interval holds the limit: the evidence does not decide."
+    if one.gate in _AGAINST_BASE and not results.base:
+        return "It compares with a base revision, and none was named."
+    if one.gate in _AGAINST_BASE:
+        return "It could not be compared with the base revision; the run's summary says why."
+    return "There was nothing to measure; the run's summary says why."
+
+
+def remedy(one: Judged) -> str:
+    """What to try; empty where nothing was measured."""
+    entry = catalogue.entries().get(one.gate)
+    return entry.remedy if entry and one.statistic is not None else ""
+
+
+def change(one: Metric) -> tuple[str, str]:
+    """`0.7912 → 0.7934` and `+0.0022 (95 %: −0.0010 to +0.0054)`; — where there is no comparison."""
+    if one.change is None or one.interval is None:
+        return numerals.fixed(one.here, numerals.places([one.here])), "—"
+    low, high = one.interval
+    width = 0.0 if low is None or high is None else high - low
+    decimals = numerals.places([one.here, one.main], width)
+    share = f"{100 * one.confidence:.3g} %: " if one.confidence else ""
+    return (
+        f"{numerals.fixed(one.main, decimals)} → {numerals.fixed(one.here, decimals)}",
+        f"{numerals.fixed(one.change, decimals, True)} ({share}{numerals.span(one.interval, decimals)})",
+    )
+
+
+def reading(one: Metric) -> str:
+    """What a change means: noise or not, and whether it matters."""
+    if one.interval is None or one.change is None:
+        return "not compared"
+    if one.interval == (0, 0):
+        return "identical"
+    low, high = one.interval
+    noise = (low is None or low <= 0) and (high is None or high >= 0)
+    better = not noise and (one.change > 0) == one.higher_is_better
+    beyond = one.outcome is Outcome.FAILED
+    undecided = one.outcome is Outcome.INCONCLUSIVE
+    if beyond:
+        return "**worse, beyond the margin**"
+    if undecided:
+        return f"{'noise' if noise else 'worse'}; a loss beyond the margin is not ruled out"
+    return "noise" if noise else "better" if better else "worse, within the margin"

