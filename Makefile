@@ -28,7 +28,7 @@ docs: $(READY) ## check that the documents' links and commands exist
 	$(BIN)/pytest -q tests/test_docs.py
 
 clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache and scratch copies
-	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint gates
+	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint gates report
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
 	$(if $(CACHE),rm -rf .dvc/cache .dvc/tmp .switchback)
 
@@ -38,5 +38,5 @@ $(READY): pyproject.toml constraints.txt
 		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
 		exit 1; }
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[train,dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --editable '.[train,report,track,dev]' --constraint constraints.txt
 	@touch $@

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ci_tools import __version__
 from ci_tools.console import QUIET, say, stdout_to_stderr
@@ -57,8 +57,15 @@ def _root(
 def run(settings: Settings = None, force: Force = False, base: Base = "", as_json: AsJson = False) -> None:
     """Bring the pipeline up to date, summarise it, then judge it.
 
-    Exit codes as those of `gate`.
+    Where WANDB_API_KEY or WANDB_MODE is set, W&B follows in a process beside it. Exit codes as those of `gate`.
     """
+    from ci_tools.report.track.beside import tracking
+
+    with tracking():
+        _run(settings, force, base, as_json)
+
+
+def _run(settings: list[str] | None, force: bool, base: str, as_json: bool) -> None:
     from ci_tools.gates.suite import TESTS, forget, judge
 
     forget()
@@ -76,12 +83,16 @@ def run(settings: Settings = None, force: Force = False, base: Base = "", as_jso
         verdicts = judge(base) if TESTS.is_dir() else None
         if verdicts is None:
             say(f"nothing was judged: no acceptance tests in {TESTS}")
-    if as_json:
-        gates = verdicts.to_json() if verdicts else None
-        _print_json({"pipeline": walk.to_json()} | summary.to_json() | {"gates": gates})
-    elif verdicts:
+    if verdicts and not as_json:
         typer.echo()
         _show_verdicts(verdicts)
+    with _machine_output(as_json):
+        told = _report_of_run() if verdicts else None
+    if as_json:
+        parts = {"gates": verdicts.to_json() if verdicts else None, "report": told}
+        _print_json({"pipeline": walk.to_json()} | summary.to_json() | parts)
+    elif told:
+        typer.echo(f"report: {told}")
     if verdicts:
         raise typer.Exit(verdicts.exit_code)
 
@@ -187,6 +198,80 @@ def gate(
     else:
         _show_verdicts(verdicts)
     raise typer.Exit(verdicts.exit_code)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Render the comment from this results.json alone.")
+    ] = None,
+    links: Annotated[
+        list[str] | None,
+        typer.Option("--link", metavar="NAME=URL", help="wandb, wandb-report, html or artifacts. Repeatable."),
+    ] = None,
+    opened: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    post: Annotated[bool, typer.Option("--post", help="Comment on the pull request, once and for all pushes.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Set the outcome beside the commit, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tell people: a comment, a step summary and a page.
+
+    From the verdicts; writes report/. In GitHub Actions also the step summary and annotations; `--post` keeps one comment up to date.
+    """
+    with _machine_output(as_json):
+        from ci_tools.report import command
+        from ci_tools.report.links import parse
+
+        addresses = parse(links or [])
+        public = post or status
+        written = command.render(source, addresses, public) if source else command.write(addresses)
+        url = command.publish(written, post, status) if public else ""
+    if as_json:
+        _print_json(written.to_json() | {"url": url})
+    else:
+        typer.echo(f"report: {written.page or written.comment}")
+    if opened and written.page:
+        command.show(written.page)
+
+
+@app.command()
+def track(
+    records: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run records: paths, REV:path, or git revisions.")
+    ],
+    to: Annotated[
+        Literal["wandb", "tensorboard", "prometheus"], typer.Option(help="Who is told.", show_default=True)
+    ] = "wandb",
+    live: Annotated[bool, typer.Option("--live", help="Follow a run that is under way to its end.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For tensorboard and prometheus; default: report/NAME.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 where W&B did not take everything.")] = False,
+    seconds: Annotated[float, typer.Option(min=1.0, help="That W&B has to answer, at either end of a run.")] = 20.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell a tracker of runs: every step, histograms, verdicts, artifacts.
+
+    Told again, a run gains nothing twice. Without a key, or without an answer from W&B, data for it is kept in wandb/
+    for `wandb sync`, and the exit code is 0.
+    """
+    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+        from ci_tools.report.track import command
+
+        paths = [Path(name) if live else _record(name, Path(folder, str(i))) for i, name in enumerate(records)]
+        wait = command.WAIT if live else 0.0
+        if to == "wandb":
+            told = command.track(paths, live=live, wait=wait, seconds=seconds)
+        else:
+            told = command.export(to, paths, out or Path("report", to), live=live, wait=wait)
+    if as_json:
+        _print_json(told.to_json())
+    else:
+        typer.echo(str(told))
+    for warning in told.warnings:
+        say(f"warning: {warning}")
+    if strict and told.warnings:
+        raise typer.Exit(DependencyUnavailable.exit_code)
 
 
 @app.command()
@@ -325,6 +410,22 @@ def _verdict(result: Any, passed: bool, as_json: bool) -> None:
         typer.echo(result.render())
     if not passed:
         raise typer.Exit(1)
+
+
+def _report_of_run() -> str:
+    """Write the report of the run that was just judged; returns the path of the page, or else of the comment.
+
+    The verdicts' exit code stands, whatever of the report cannot be written.
+    """
+    from ci_tools.report.command import COMMENT, FOLDER, write
+
+    try:
+        return str(write().page)
+    except ModuleNotFoundError as error:
+        say(f"the report lacks its page: {explain(error)}")
+    except SwitchbackError as error:
+        say(f"the report is not whole: {error}")
+    return str(FOLDER / COMMENT)
 
 
 def _show_verdicts(verdicts: Any) -> None:

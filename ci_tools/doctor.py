@@ -59,7 +59,9 @@ def _packages() -> Iterator[Finding]:
         ("dvc", True, train),
         ("torch", True, train),
         ("onnxruntime", True, train),
-        ("wandb", False, "pip install wandb, if runs are to be tracked there"),
+        ("jinja2", False, "pip install 'switchback-ci[report]', for the page of a run"),
+        ("PyGithub", False, "pip install 'switchback-ci[report]', to comment on pull requests"),
+        ("wandb", False, "pip install 'switchback-ci[track]', if runs are to be tracked there"),
     ):
         try:
             yield Finding(package, "ok", version(package))

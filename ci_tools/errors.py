@@ -78,6 +78,14 @@ class DependencyUnavailable(SwitchbackError):
     exit_code = 4
 
 
+_EXTRAS = {
+    "jinja2": "report",
+    "github": "report",
+    "wandb": "track",
+    "tensorboard": "track",
+    "prometheus_client": "track",
+}
+"""Of a package, the extra that brings it, where that is not `train`."""
 _REMEDIES = {
     errno.ENOSPC: "free some disk space, then run the same command again",
     errno.EROFS: "run where the disk is writable",
@@ -88,7 +96,8 @@ _REMEDIES = {
 def explain(error: OSError | ModuleNotFoundError) -> SwitchbackError:
     """What the machine refused or lacks, as one of ours."""
     if isinstance(error, ModuleNotFoundError):
-        fix = "pip install 'switchback-ci[train]'"
+        extra = _EXTRAS.get((error.name or "").partition(".")[0], "train")
+        fix = f"pip install 'switchback-ci[{extra}]'"
         return DependencyUnavailable(f"package {error.name} is not installed", fix=fix)
     remedy = _REMEDIES.get(error.errno or 0, "")
     return SwitchbackError(error.strerror or str(error), where=error.filename or "system", fix=remedy)

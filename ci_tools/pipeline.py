@@ -18,9 +18,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 from dvc.dependency.param import ParamsDependency
@@ -42,39 +41,12 @@ from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, DependencyUnava
 from ci_tools.experiment import change, check, shown
 from ci_tools.record import open_record
 from ci_tools.record.schema import META
+from ci_tools.walk import Outcome, Step, Walk, remember
 
-Outcome = Literal["ran", "checked", "restored", "cached"]
 _OURS = {1, 2, 3, 4, PREEMPTED}
 _INTERRUPTED = {INTERRUPTED, -signal.SIGINT}
 _TERMINATED = {143, -signal.SIGTERM}
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
-
-
-@dataclass(frozen=True)
-class Step:
-    """What happened to one stage. `checked`: it runs every time, because only running tells whether it changed."""
-
-    stage: str
-    outcome: Outcome
-    reasons: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Walk:
-    """What happened to all stages, in order."""
-
-    steps: tuple[Step, ...]
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        outcomes = [step.outcome for step in self.steps]
-        counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
-        return f"pipeline: {counts or 'no stages'} in {self.seconds:.1f} s"
 
 
 def open_repository() -> Repo:
@@ -126,11 +98,14 @@ def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequen
         for line in change(settings) if settings else []:
             say(f"params.yaml: {line}")
         check()
-        steps = []
-        for name in _plan(repo, targets):
-            steps.append(_bring_up_to_date(repo, name, force))
-            stop.stage_ended(name)
-    return Walk(tuple(steps), time.perf_counter() - started)
+        steps: list[Step] = []
+        try:
+            for name in _plan(repo, targets):
+                steps.append(_bring_up_to_date(repo, name, force))
+                stop.stage_ended(name)
+        finally:
+            remember(walk := Walk(tuple(steps), time.perf_counter() - started))
+    return walk
 
 
 def _plan(repo: Repo, targets: Sequence[str]) -> list[str]:

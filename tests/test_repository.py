@@ -197,6 +197,7 @@ def test_clean_removes_outputs_and_keeps_everything_else(checkout):
         "evaluation/metrics.json",
         "export/model.onnx",
         "gates/verdicts.json",
+        "report/index.html",
     ]
     for name in kept + gone:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)

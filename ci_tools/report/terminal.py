@@ -60,8 +60,8 @@ def summarize(root: Path = Path()) -> Summary:
     seeds = _seeds(root / "params.yaml")
     files = [root / "runs", metrics, root / "evaluation/slices.json", root / "export/model.onnx", parity]
     return Summary(
-        metrics=_object(metrics),
-        parity=_object(parity),
+        metrics=read_object(metrics),
+        parity=read_object(parity),
         runs=[_run(folder) for folder in folders if not _is_left_over(folder, seeds)],
         files=[path for path in files if path.exists()],
     )
@@ -145,6 +145,15 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     return "".join(BARS[round((mean - low) / step)] if math.isfinite(mean) else "!" for mean in means)
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """An object of a JSON file; empty where the file is missing or holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _show_rich(summary: Summary) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -174,7 +183,7 @@ def _run(folder: Path) -> Run:
     chosen = next((name for name in (*_PREFERRED, *evaluated) if name in evaluated), None)
     if chosen:
         curves[chosen.replace("_", " ")] = evaluated[chosen]
-    return Run(folder, str(_object(folder / "run.json").get("status", "unreadable")), curves)
+    return Run(folder, str(read_object(folder / "run.json").get("status", "unreadable")), curves)
 
 
 def _seeds(params: Path) -> Sequence[object] | None:
@@ -196,14 +205,6 @@ def _rows(path: Path) -> Iterable[Mapping[str, str | None]]:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _float(text: str | None) -> float:
