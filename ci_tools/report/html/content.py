@@ -22,6 +22,7 @@ def page(run: Run, verdicts: Verdicts) -> str:
     """
     seeds = records.read(run)
     rows = judged.rows(verdicts)
+    not_passed, silent = judged.grouped([row for row in rows if row.verdict.outcome is not Outcome.PASSED])
     of_steps, of_metrics = curves.of_steps(seeds), curves.of_metrics(seeds)
     charts = (*of_steps[:1], *of_metrics, *of_steps[1:])
     shown = gradients.read(seeds)
@@ -33,7 +34,8 @@ def page(run: Run, verdicts: Verdicts) -> str:
         "banner": judged.banner(verdicts),
         "counts": judged.counts(rows),
         "failures": sum(row.verdict.outcome is Outcome.FAILED for row in rows),
-        "open_rows": [row for row in rows if row.verdict.outcome is not Outcome.PASSED],
+        "open_rows": not_passed,
+        "silent": silent,
         "passed_rows": [row for row in rows if row.verdict.outcome is Outcome.PASSED],
         "divergences": origin.divergences(verdicts),
         "compared": compared,
@@ -50,6 +52,7 @@ def page(run: Run, verdicts: Verdicts) -> str:
         "costs": origin.costs(seeds),
         "origin": origin.origin(seeds, verdicts),
         "number": judged.number,
+        "steady": judged.steady,
         "duration": origin.duration,
         "energy": origin.energy,
     }

@@ -73,7 +73,7 @@ def of_steps(seeds: Sequence[Seed]) -> tuple[Chart, ...]:
     if not into.count:
         return ()
     return (
-        _chart(seeds, into, "loss", "Training loss", "the loss's own unit"),
+        _chart(seeds, into, "loss", "Training loss", "in the loss's unit"),
         _chart(seeds, into, "grad_norm", "Gradient norm before clipping", "L2 norm over all layers"),
         _chart(seeds, into, "lr", "Learning rate", "per step", smoothed=False),
         _chart(seeds, into, "step_ms", "Step time", "ms"),
@@ -155,7 +155,7 @@ def _measured(name: str, title: str, found: dict[int, dict[int, float]]) -> Char
     return Chart(
         id=name,
         title=title,
-        unit="the metric's own unit",
+        unit="",
         x=(into.first_b if thinned else steps_E).tolist(),
         lines=tuple(lines),
         log=False,

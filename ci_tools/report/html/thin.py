@@ -73,12 +73,16 @@ def envelope(step_S: I64, value_S: NDArray[Any], into: Buckets) -> Envelope:
 
 
 def smooth(value_S: NDArray[Any], width: int) -> F64:
-    """Mean of the finite values among the `width` steps around each, [S]; NaN where a step itself has none."""
+    """Mean of the finite values among the `width` steps around each, [S]; NaN where a step itself has none.
+
+    The first steps, where a loss falls fast, have only as many steps before and behind them as there are before.
+    """
     finite_S = np.isfinite(value_S)
     total = np.concatenate([[0.0], np.cumsum(np.where(finite_S, value_S, 0.0), dtype=np.float64)])
     count = np.concatenate([[0], np.cumsum(finite_S)])
     at = np.arange(len(value_S))
-    low, high = np.maximum(at - width // 2, 0), np.minimum(at + (width + 1) // 2, len(value_S))
+    low = np.maximum(at - width // 2, 0)
+    high = np.minimum(np.minimum(at + (width + 1) // 2, 2 * at + 1), len(value_S))
     n_S = np.maximum(count[high] - count[low], 1)
     return np.where(finite_S, (total[high] - total[low]) / n_S, np.nan)
 

@@ -1,5 +1,6 @@
 """Verdicts as the page shows them: numbers as text, an interval as a small picture, evidence as nested tables."""
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,15 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Silent:
+    """Gates that could measure nothing, all for one reason."""
+
+    outcome: Outcome
+    reason: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Banner:
     """The answer to: can this be merged?"""
 
@@ -83,6 +93,22 @@ def rows(verdicts: Verdicts) -> tuple[Row, ...]:
     return tuple(_row(verdict, id(verdict) in waiting) for verdict in every)
 
 
+def grouped(found: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Silent, ...]]:
+    """The rows that deserve one each, and those that only repeat why nothing could be measured."""
+    reasons: dict[tuple[Outcome, str], list[Row]] = {}
+    for row in found:
+        one = row.verdict
+        if one.statistic is None and not (one.blocks or one.remedy or row.pending):
+            reasons.setdefault((one.outcome, one.diagnosis), []).append(row)
+    silent = [
+        Silent(outcome=outcome, reason=reason, rows=tuple(same))
+        for (outcome, reason), same in reasons.items()
+        if len(same) > 1
+    ]
+    hidden = {id(row) for group in silent for row in group.rows}
+    return tuple(row for row in found if id(row) not in hidden), tuple(silent)
+
+
 def banner(verdicts: Verdicts) -> Banner:
     """What the exit code says, in words."""
     blocking = verdicts.blocking
@@ -96,7 +122,7 @@ def banner(verdicts: Verdicts) -> Banner:
         passed = sum(one.outcome is Outcome.PASSED for one in verdicts.verdicts)
         detail = f"{passed} of {_count(len(verdicts.verdicts), 'verdict')} passed and none stops the merge"
         if bad:
-            detail += f"; {_count(len(bad), 'bad one')} may, by gates.yaml, not block"
+            detail += f"; {_count(len(bad), 'bad one')} {'does' if len(bad) == 1 else 'do'} not block, by gates.yaml"
         return Banner(tone=Outcome.PASSED, title="Can be merged", detail=f"{detail}.")
     word = {Outcome.FAILED: "failed", Outcome.ERROR: "could not be judged"}.get(first or Outcome.FAILED, "is undecided")
     names = ", ".join(dict.fromkeys(one.gate for one in blocking))
@@ -112,6 +138,11 @@ def number(value: float | None) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else f"{MINUS}∞"
     return plain_number(value).replace("-", MINUS)
+
+
+def steady(value: float | None) -> str:
+    """The same with trailing zeros, so that a column of one metric's values lines up."""
+    return number(value) if value is None or not math.isfinite(value) else f"{value:#.4g}".replace("-", MINUS)
 
 
 def whisker(low: float, high: float, value: float, limit: float) -> Whisker:
@@ -146,7 +177,9 @@ def node(value: Any, depth: int = 0) -> Node:
         return Node(kind="number", text=f"{value:,}".replace("-", MINUS))
     if isinstance(value, float):
         return Node(kind="number", text=number(value))
-    text = "none" if isinstance(value, Mapping | list | tuple) and not value else str(value)
+    text = str(value)
+    if isinstance(value, Mapping | list | tuple):
+        text = json.dumps(value, ensure_ascii=False, default=str) if value else "none"
     return Node(kind="text", text=text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…")
 
 

@@ -11,14 +11,18 @@ from tests.report.html import cases
 from tests.report.html.cases import data, page
 
 SEEDLINGS = [
-    "<script>alert(1)</script>", "</script><script>alert(1)//", "<img src=x onerror=alert(1)>", "<svg/onload=alert(1)>",
-    "\"><b onmouseover='alert(1)'>", "' autofocus onfocus=alert(1) x='", "javascript:alert(1)", "<!-- <script>", "--><b>",
+    "<script>alert(1)</script>", "</script><script>alert(1)//", "<img src=x onerror=alert(1)>",
+    "<svg/onload=alert(1)>",
+    "\"><b onmouseover='alert(1)'>", "' autofocus onfocus=alert(1) x='", "javascript:alert(1)", "<!-- <script>",
+    "--><b>",
     "]]><b>", "<a href=https://evil.example>here</a>", "<style>*{display:none}</style>", "</style><b>", "</title><b>",
     "<iframe srcdoc='<b>'>", "<meta http-equiv=refresh content=0>", "<base href=//evil.example>", "<form action=//e>",
-    "{{ 7 * 7 }}", "{% include 'page.html' %}", "${7*7}", "<%= 7 %>", "{{ config }}", "#{7*7}", "`alert(1)`", "\\u003cb>",
+    "{{ 7 * 7 }}", "{% include 'page.html' %}", "${7*7}", "<%= 7 %>", "{{ config }}", "#{7*7}", "`alert(1)`",
+    "\\u003cb>",
     "&lt;b&gt;", "&#60;b&#62;", "<b", "<", "\u2028alert(1)\u2029", "\u202egpj.exe", "a\x00b", "\x1b[2J", "\ud800",
     "<math><mi//xlink:href='data:x,<b>'>", "<details open ontoggle=alert(1)>", "<object data=x>", "<link rel=import>",
-    "<template><b>", "@evil", "[x](javascript:alert(1))", "![x](https://evil.example/x.png)", "<plaintext>", "<noscript>",
+    "<template><b>", "@evil", "[x](javascript:alert(1))", "![x](https://evil.example/x.png)", "<plaintext>",
+    "<noscript>",
 ]  # fmt: skip
 WRAPPINGS = ("{}", "a{}", "{}{}", '"{}"', "{}\n")
 HOSTILE = [wrapping.replace("{}", text) for text in SEEDLINGS for wrapping in WRAPPINGS][:200]

@@ -61,7 +61,18 @@ def test_verdict_stands_with_numbers_diagnosis_remedy_and_evidence(finished, tmp
     evidence = {"columns": [{"column": "amount", "size": 0.25}], "onset": 98, "nested": {"deep": {"deeper": [1, 2]}}}
     one = cases.verdict("drift", Outcome.FAILED, statistic=-0.51234, interval=(-0.6, 1.25), evidence=evidence)
     told = words(page(finished, cases.verdicts(one), tmp_path / "index.html"))
-    for part in ("−0.5123", "−0.6 to 1.25", "≤ 0.8", one.diagnosis, one.remedy, "amount", "0.25", "98", "deeper 1 , 2"):
+    minus = "\N{MINUS SIGN}"
+    for part in (
+        f"{minus}0.5123",
+        f"{minus}0.6 to 1.25",
+        "≤ 0.8",
+        one.diagnosis,
+        one.remedy,
+        "amount",
+        "0.25",
+        "98",
+        "deeper [1, 2]",
+    ):
         assert part in told
 
 
@@ -147,7 +158,7 @@ def test_failed_build_leaves_the_page_that_was_there(copy):
     before = page(copy, cases.passing())
     (copy.root / "evaluation/metrics.json").write_text("{")
     with pytest.raises(DataError):
-        page(copy, cases.passing())
+        page(open_run(cases.SEEDS, copy.root), cases.passing())
     assert (copy.root / "report/index.html").read_text() == before
 
 

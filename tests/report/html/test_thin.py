@@ -49,8 +49,14 @@ def test_series_of_as_many_steps_as_points_does_not_change():
 
 def test_smoothing_is_the_mean_around_each_step_and_leaves_gaps():
     values = np.array([1.0, 2.0, np.nan, 4.0, 9.0])
-    assert thin.smooth(values, 3).tolist() == pytest.approx([1.5, 1.5, np.nan, 6.5, 6.5], nan_ok=True)
+    assert thin.smooth(values, 3).tolist() == pytest.approx([1.0, 1.5, np.nan, 6.5, 6.5], nan_ok=True)
     assert thin.smooth(values[:2], 1).tolist() == [1.0, 2.0]
+
+
+def test_smoothing_begins_where_the_series_begins():
+    fall = 0.5 ** np.arange(40)
+    assert thin.smooth(fall, 20)[0] == fall[0]
+    assert thin.smooth(fall, 20)[1] == pytest.approx(fall[:3].mean())
 
 
 def test_heat_map_keeps_the_largest_of_each_cell():

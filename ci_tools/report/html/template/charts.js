@@ -34,28 +34,29 @@ const cursor = {
 const hidden = new Set();
 
 const font = () => `11px ${style("--sans")}`;
-const powers = (u, splits) => splits.map((v) => {
-  if (v === null || v <= 0) return "";
-  const power = Math.log10(v);
-  return Math.abs(power - Math.round(power)) < 1e-6 ? plainPower(v) : "";
-});
-const plainPower = (v) => (v >= 1e-3 && v < 1e5 ? String(+v.toPrecision(1)) : v.toExponential(0).replace("e+", "e").replace("-", "−"));
-/* A logarithmic axis of less than two decades shows more than its powers of ten. */
-const logLabels = (u, splits) => {
-  const [low, high] = [u.scales.y.min, u.scales.y.max];
-  if (high / low > 90) return powers(u, splits);
-  return splits.map((v) => {
-    if (v === null) return "";
-    const lead = Math.round(v / 10 ** Math.floor(Math.log10(v) + 1e-9));
-    return lead === 1 || lead === 2 || lead === 5 ? digits(v, 2) : "";
-  });
+const raised = (power) => String(power).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
+const plainPower = (v) => (v >= 1e-3 && v < 1e5 ? String(+v.toPrecision(1)) : `10${raised(Math.round(Math.log10(v)))}`);
+/* Of a logarithmic axis only powers of ten are named; of one of less than two decades, twice and five times them too. */
+const kept = (u, splits) => {
+  const leads = u.scales.y.max / u.scales.y.min > 90 ? [1] : [1, 2, 5];
+  const lead = (v) => v / 10 ** Math.floor(Math.log10(v) + 1e-9);
+  return splits.map((v) => (v > 0 && leads.some((one) => Math.abs(lead(v) - one) < 1e-6) ? v : null));
 };
+const logLabels = (u, splits) => splits.map((v) => {
+  if (v === null) return "";
+  return Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6 ? plainPower(v) : digits(v, 2);
+});
 
-const axes = (log, unit) => {
-  const shared = { stroke: style("--muted"), font: font(), grid: { stroke: style("--grid"), width: 1 }, ticks: { show: false } };
+const axes = (log) => {
+  const grid = { stroke: style("--grid"), width: 1 };
+  const shared = { stroke: style("--muted"), font: font(), labelFont: font(), ticks: { show: false }, grid };
+  const steps = (u, splits) => splits.map((v) => (v % 1 ? "" : v.toLocaleString("en")));
+  const y = log
+    ? { values: logLabels, filter: kept, grid: { ...grid, filter: kept } }
+    : { values: (u, splits) => splits.map((v) => digits(v, 4)) };
   return [
-    { ...shared, space: 64, size: 26, gap: 4, values: (u, splits) => splits.map((v) => (v % 1 ? "" : v.toLocaleString("en"))) },
-    { ...shared, space: 32, size: 54, gap: 6, values: log ? logLabels : (u, splits) => splits.map((v) => digits(v, 4)), filter: log ? (u, splits) => splits : undefined },
+    { ...shared, space: 64, size: 24, gap: 4, label: "step", labelSize: 16, labelGap: 0, values: steps },
+    { ...shared, space: 32, size: 54, gap: 6, ...y },
   ];
 };
 /* Ends of a logarithmic axis just outside the data, not at the next power of ten: most of a run lies within one. */
@@ -75,12 +76,13 @@ class Plot {
     this.tools = figure.querySelector(".tools");
     this.box.tabIndex = 0;
     this.u = null;
+    this.height = Math.max(this.box.clientHeight, 200);
     new ResizeObserver(() => this.resize()).observe(this.box);
     this.box.addEventListener("keydown", (event) => this.key(event));
     cursor.listen(this, (step) => this.follow(step));
   }
 
-  get size() { return { width: Math.max(this.box.clientWidth, 120), height: this.height || 220 }; }
+  get size() { return { width: Math.max(this.box.clientWidth, 120), height: this.height }; }
 
   resize() {
     if (this.u && Math.abs(this.u.width - this.size.width) > 1) this.u.setSize(this.size);
@@ -96,17 +98,17 @@ class Plot {
   }
 
   /* Options that all curves share; `series` and `bands` are uPlot's. */
-  draw(data, series, bands, log, unit) {
-    const kept = this.u && { x: { ...this.u.scales.x }, zoomed: this.zoomed };
+  draw(data, series, bands, log) {
+    const before = this.u && { x: { ...this.u.scales.x }, zoomed: this.zoomed };
     if (this.u) this.u.destroy();
     this.u = new uPlot({
       ...this.size,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      padding: [8, 16, 0, 0],
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: this.prox || -1 } },
       focus: { alpha: 0.25 },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: log ? logRange : linearRange } },
-      axes: axes(log, unit),
+      axes: axes(log),
       series: [{}, ...series],
       bands,
       hooks: {
@@ -115,7 +117,7 @@ class Plot {
         draw: [(u) => this.over(u)],
       },
     }, data, this.box);
-    if (kept && kept.zoomed) this.u.setScale("x", { min: kept.x.min, max: kept.x.max });
+    if (before && before.zoomed) this.u.setScale("x", { min: before.x.min, max: before.x.max });
   }
 
   moved(u) {
@@ -188,7 +190,7 @@ class Curves extends Plot {
         points: { show: chart.points, size: 5, fill: color, stroke: color },
       });
     }
-    this.draw(data, series, bands, this.log, chart.unit);
+    this.draw(data, series, bands, this.log);
     this.show(null);
   }
 
@@ -237,11 +239,11 @@ class Ratios extends Plot {
   select(seed) {
     this.seed = seed;
     const lines = this.all.seeds[seed] || [];
-    const series = lines.map((_, i) => ({
-      stroke: ramp(0.05 + (0.87 * i) / Math.max(lines.length - 1, 1)), width: 1.25, spanGaps: true,
-      points: { show: this.all.x.length < 40, size: 4 },
-    }));
-    this.draw([this.all.x, ...lines], series, [], true, "");
+    const series = lines.map((_, i) => {
+      const color = ramp(0.2 + (0.72 * i) / Math.max(lines.length - 1, 1));
+      return { stroke: color, width: 1.25, spanGaps: true, points: { show: this.all.x.length < 40, size: 4, fill: color } };
+    });
+    this.draw([this.all.x, ...lines], series, [], true);
     this.u.hooks.setSeries = [(u, at) => { this.focused = at === null || at === 0 ? null : at; this.show(u.cursor.idx ?? null); }];
     this.show(null);
   }

@@ -14,11 +14,18 @@ const rgb = (color) => {
   return [...probe.getImageData(0, 0, 1, 1).data].slice(0, 3);
 };
 rgb.canvas = document.createElement("canvas");
-const palette = () => {
-  const colors = new Uint8ClampedArray(256 * 4);
+/* Decades get all the colours there are; shares one hue, which begins at the paper. */
+const palette = (shares) => {
+  const colors = new Uint8ClampedArray(256 * 4), paper = rgb(style("--surface")), ink = rgb(style("--accent"));
   for (let code = 0; code < 256; code++) {
-    let color = rgb(ramp((code - LOWEST) / (HIGHEST - LOWEST)));
-    if (code === NOTHING) color = rgb(style("--surface"));
+    const share = Math.max((code - LOWEST) / (HIGHEST - LOWEST), 0);
+    if (shares) {
+      const strength = code <= ZERO ? 0 : 0.08 + 0.92 * share;
+      colors.set([...paper.map((c, i) => c + strength * (ink[i] - c)), code <= ZERO ? 0 : 255], code * 4);
+      continue;
+    }
+    let color = rgb(ramp(share));
+    if (code === NOTHING) color = paper;
     if (code === ZERO) color = rgb(style("--zero"));
     if (code === NONFINITE) color = rgb(style("--nonfinite"));
     colors.set([...color, code === NOTHING ? 0 : 255], code * 4);
@@ -83,6 +90,10 @@ class HeatMap {
       const text = grid.label(row, every);
       if (text) context.fillText(shorten(context, text, left - 10), left - 6, top + (row + 0.5) * grid.rowHeight);
     }
+    if (grid.shares) {
+      context.strokeStyle = style("--line");
+      context.strokeRect(left + 0.5, top + 0.5, width - 1, height - 1);
+    }
     this.stepAxis(context);
   }
 
@@ -94,12 +105,14 @@ class HeatMap {
     for (let step = 0; step <= steps; step += every) {
       const x = left + (step / steps) * width;
       context.textAlign = step === 0 ? "left" : x > left + width - 20 ? "right" : "center";
-      context.fillText(step.toLocaleString("en"), x, top + height + 7);
+      context.fillText(step.toLocaleString("en"), x, top + height + 6);
     }
+    context.textAlign = "right";
+    context.fillText("step", left - 6, top + height + 6);
   }
 
   image() {
-    const { rows, count } = this.grid, colors = palette();
+    const { rows, count } = this.grid, colors = palette(this.grid.shares);
     const small = document.createElement("canvas");
     small.width = count;
     small.height = rows;

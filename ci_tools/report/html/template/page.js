@@ -76,8 +76,8 @@ if (gradients) {
     };
     const share = (code) => (code <= ZERO ? 0 : ((code - ZERO) / (HIGHEST - ZERO)) ** 2);
     histogram = new HeatMap(figure("histograms"), {
-      rows: histograms.bins, count: histograms.count, width: histograms.width, gutter: 54, rowHeight: 7, idle: "point at a cell",
-      label: (row) => (row === histograms.bins - 1 ? "0" : row % 4 === 0 ? digits(2 ** exponent(row), 1) : ""),
+      rows: histograms.bins, count: histograms.count, width: histograms.width, gutter: 54, rowHeight: 7, idle: "point at a cell", shares: true,
+      label: (row) => (row === histograms.bins - 1 ? "0" : exponent(row) % 4 === 0 ? `2${raised(exponent(row))}` : ""),
       name: range, value: (code) => (code === NOTHING ? "no probe" : `${digits(100 * share(code), 2)} % of the weights`),
     });
     layerChoice = choice("Layer", histograms.layers.map((one, at) => [at, layers[one]]), (at) => showLayer(histograms.layers[at]));
@@ -107,3 +107,14 @@ addEventListener("beforeprint", () => {
   for (const one of folded) one.open = true;
 });
 addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
+
+/* Where the reader is. */
+const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+const reading = new IntersectionObserver((seen) => {
+  for (const { target, isIntersecting } of seen) {
+    if (!isIntersecting) continue;
+    for (const link of links.values()) link.removeAttribute("aria-current");
+    links.get(target.id).setAttribute("aria-current", "true");
+  }
+}, { rootMargin: "-15% 0px -80% 0px" });
+for (const id of links.keys()) reading.observe(document.getElementById(id));
