@@ -1,0 +1,26 @@
+"""What Switchback says on GitHub: a comment per pull request, commit statuses, deployments.
+
+`sticky`, `failures` and `claim.contradiction` decide and are pure; `session` is where requests are sent and waited for.
+PyGithub is imported when the first request is made.
+"""
+
+from ci_tools.report.github.claim import check_claim
+from ci_tools.report.github.comment import Published, publish_comment
+from ci_tools.report.github.event import Event, Head, read_event
+from ci_tools.report.github.session import Patience
+from ci_tools.report.github.statuses import commit_status, deployment, deployment_status
+from ci_tools.report.github.target import Target
+
+__all__ = [
+    "Event",
+    "Head",
+    "Patience",
+    "Published",
+    "Target",
+    "check_claim",
+    "commit_status",
+    "deployment",
+    "deployment_status",
+    "publish_comment",
+    "read_event",
+]
