@@ -12,7 +12,7 @@ from ci_tools.report.results import Curve
 
 _ROWS = 6
 """Of a table."""
-_STEEP = 20.0
+_STEEP = 5.0
 """Ratio of the largest to the smallest value from which on a loss is drawn on a logarithmic axis."""
 _MEAN, _RANGE = "#3b82f6", "#9ca3af"
 """Both stand out from a white and from a black background."""
@@ -49,12 +49,11 @@ def points(curve: Curve) -> str:
     """A table of a few points, the first and the last among them."""
     count = len(curve.step)
     chosen = sorted({round(i * (count - 1) / max(min(count, _ROWS) - 1, 1)) for i in range(min(count, _ROWS))})
-    decimals = numerals.places(curve.mean)
     rows = [
         (
             f"{curve.step[i]:,}",
-            numerals.fixed(curve.mean[i], decimals),
-            f"{numerals.fixed(curve.low[i], decimals)} to {numerals.fixed(curve.high[i], decimals)}",
+            numerals.short(curve.mean[i]),
+            f"{numerals.short(curve.low[i])} to {numerals.short(curve.high[i])}",
         )
         for i in chosen
     ]
@@ -66,8 +65,7 @@ def change(curve: Curve) -> str:
     known = [value for value in curve.mean if value is not None]
     if not known:
         return "not finite"
-    decimals = numerals.places(known)
-    ends = f"{numerals.fixed(known[0], decimals)} → {numerals.fixed(known[-1], decimals)}"
+    ends = f"{numerals.short(known[0])} → {numerals.short(known[-1])}"
     return ends if curve.mean[-1] is not None else f"{ends}, then not finite"
 
 

@@ -68,8 +68,9 @@ def headline(results: Results) -> str:
     commit = f"Commit {code(results.commit[:12])}" if results.commit else "No commit"
     branch = f" of {code(results.branch)}" if results.branch else ""
     base = f", compared with {code(results.base)}" if results.base else ""
-    lines = [f"## {_answer(results, of)}", f"{counts or 'No verdict.'}\n{commit}{branch}{base}."]
-    return "\n\n".join([*lines, *(f"⚠️ {warning}" for warning in _warnings(results))])
+    lines = [f"## {_answer(results, of)}", f"{counts or 'No verdict.'}\\\n{commit}{branch}{base}."]
+    warnings = "\n".join(f"- ⚠️ {warning}" for warning in _warnings(results))
+    return "\n\n".join([*lines, *([warnings] if warnings else [])])
 
 
 def _answer(results: Results, of: dict[Outcome, int]) -> str:

@@ -22,9 +22,9 @@ def against_main(results: Results) -> Forms:
     base = code(results.base) or "main"
     parts = [f"### What changed against {base}" if results.base else "### Quality"]
     if compared:
-        head = ("metric", f"{base} → here", "change (interval)", "margin", "reads as")
+        head = ("metric", "reads as", f"{base} → here", "change (interval)", "margin")
         parts += [
-            table(head, map(_compared, compared), right=(3,)),
+            table(head, map(_compared, compared), right=(4,)),
             f"Means over {min(one.seeds for one in compared)} seeds per arm. A change is noise where its interval "
             "holds 0: other seeds and other test rows would bring as much. The margin is the loss that `gates.yaml` "
             "tolerates.",
@@ -80,7 +80,10 @@ def curves(results: Results) -> Forms:
     if not results.curves:
         return [""]
     failed = any(one.outcome is Outcome.FAILED and one.gate in _TRAINING for one in results.verdicts)
-    summary = "Curves: " + ", ".join(f"{_kind(one)} {charts.change(one)}" for one in results.curves)
+    loss = next((f"loss {charts.change(one)}" for one in results.curves if one.of == "loss"), "")
+    metrics = sum(one.of == "metric" for one in results.curves)
+    parts = [part for part in (loss, _plural(metrics, "validation metric") if metrics else "") if part]
+    summary = f"Curves: {', '.join(parts)}"
     full, tables = (
         details(summary, "\n\n".join(_drawn(one, picture) for one in results.curves), failed)
         for picture in (True, False)
@@ -185,18 +188,19 @@ _NOT_BAD = (Outcome.INCONCLUSIVE, Outcome.PASSED)
 def _compared(one: Metric) -> tuple[str, ...]:
     levels, change = wording.change(one)
     direction = "" if one.higher_is_better else " (lower is better)"
-    return (code(one.metric) + direction, levels, change, numerals.short(one.margin), wording.reading(one))
+    return (code(one.metric) + direction, wording.reading(one), levels, change, numerals.short(one.margin))
 
 
 def _failure(one: Judged, results: Results, evidence: bool) -> str:
     blocks = "blocks" if one.blocks else "does not block"
-    parts = [
+    lines = [
         f"**{wording.SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {wording.why(one, results)}"
     ]
     if numbers := wording.measured(one):
-        parts.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
+        lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
     if fix := wording.remedy(one):
-        parts.append(f"**Try:** {fix}.")
+        lines.append(f"**Try:** {fix}.")
+    parts = ["\\\n".join(lines)]
     if evidence and one.facts:
         rows = [
             (code(fact.name), code(fact.value) if isinstance(fact.value, str) else numerals.short(fact.value, 6))
@@ -216,10 +220,6 @@ def _drawn(curve: Curve, picture: bool) -> str:
     heading = f"**{what}** ({_plural(curve.seeds, 'seed')})"
     drawing = [charts.chart(curve)] if picture else []
     return "\n\n".join(part for part in (heading, *drawing, charts.points(curve)) if part)
-
-
-def _kind(curve: Curve) -> str:
-    return "loss" if curve.of == "loss" else "validation"
 
 
 def _changes(changes: Sequence[PolicyChange]) -> list[str]:

@@ -16,6 +16,7 @@ _AGAINST_BASE = (
     "slices_against_main",
 )
 """Gates that say nothing without a base revision."""
+_UNDECIDED = "raise against_main.max_seeds in gates.yaml, enlarge the test split, or accept a wider margin"
 _BASES = {
     "default": "the gate's default",
     "gates.yaml": "set in gates.yaml",
@@ -42,7 +43,7 @@ def measured(one: Judged) -> str:
     entry = catalogue.entries().get(one.gate)
     unit = f" {entry.unit}" if entry else ""
     between = ""
-    if one.interval:
+    if one.interval and one.interval[0] != one.interval[1]:
         between = f" (interval {numerals.between(one.interval)})"
     sign = ">" if one.statistic > one.threshold else "≤"
     return f"{numerals.short(one.statistic)}{between} {sign} {numerals.short(one.threshold)}{unit}"
@@ -71,7 +72,10 @@ def why(one: Judged, results: Results) -> str:
 def remedy(one: Judged) -> str:
     """What to try; empty where nothing was measured."""
     entry = catalogue.entries().get(one.gate)
-    return entry.remedy if entry and one.statistic is not None else ""
+    if entry is None or one.statistic is None:
+        return ""
+    undecided = one.outcome is Outcome.INCONCLUSIVE and one.gate in ("quality_against_main", "slices_against_main")
+    return _UNDECIDED if undecided else entry.remedy
 
 
 def change(one: Metric) -> tuple[str, str]:

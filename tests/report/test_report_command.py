@@ -52,7 +52,7 @@ def event(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ci_tools.report.github.publish_comment", lambda body, to: asked.append(("comment", body, to)) or published
     )
-    monkeypatch.setattr("ci_tools.report.github.commit_status", lambda *a, **k: asked.append(("status", *a[:2], k)))
+    monkeypatch.setattr("ci_tools.report.github.commit_status", lambda **k: asked.append(("status", k)))
     return asked
 
 
@@ -178,8 +178,8 @@ def test_checked_results_are_posted_with_their_status(crossed, switchback, event
     assert claim == ("claim", SHA, 42)
     assert comment[1] == (crossed.parents[1] / "report/comment.md").read_text()
     assert (comment[2].repository, comment[2].pull_request) == ("team/risk", 42)
-    said = {"description": "❌ Do not merge: 5 verdicts stop it", "url": "https://github.example/c/1"}
-    assert status == ("status", "failure", SHA, said)
+    said = {"state": "failure", "sha": SHA, "description": "❌ Do not merge: 5 verdicts stop it"}
+    assert status == ("status", said | {"target": comment[2], "url": "https://github.example/c/1"})
 
 
 def test_status_alone_posts_no_comment(crossed, switchback, event):

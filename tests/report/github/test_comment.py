@@ -188,6 +188,15 @@ def test_faults_on_the_way_are_tried_again(hub, publish, clock, fault):
     assert len(hub.comments) == 151
 
 
+def test_list_goes_on_with_the_page_that_failed(hub, publish):
+    chatter(hub, 250)
+    hub.comment(marked(BODY, "report"))
+    hub.fail("GET", "page=3", RESET, times=2)
+    assert publish().action == "unchanged"
+    asked = [dict(parse_qsl(urlsplit(path).query)).get("page", "1") for _, path in hub.sent("GET")]
+    assert asked == ["1", "2", "3", "3", "3"]
+
+
 @pytest.mark.parametrize("arrives", [True, False])
 @pytest.mark.parametrize("fault", [Reply(502, {"message": "Bad Gateway"}), RESET])
 def test_failed_creation_is_repeated_only_if_it_did_not_arrive(hub, publish, fault, arrives):

@@ -63,7 +63,7 @@ class Backend:
         self.runs, self.artifacts, self.views = {}, [], []
         self.operations, self.unknown = [], []
         self.refuses_key = False
-        self.after_history = None
+        self.alive = False
         self.lock = threading.RLock()
         self.port, self._server = 0, None
 
@@ -72,6 +72,7 @@ class Backend:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self):
+        self.alive = True
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = _Server(("127.0.0.1", self.port), handler)
         self.port = self._server.server_port
@@ -79,6 +80,7 @@ class Backend:
         return self
 
     def stop(self):
+        self.alive = False  # for connections that are open
         self._server.shutdown()
         self._server.server_close()
 
@@ -203,8 +205,6 @@ class Backend:
                 lines[part["offset"] : part["offset"] + len(part["content"])] = part["content"]
             if body.get("exitcode") is not None:
                 run.exit_code = body["exitcode"]
-        if self.after_history and run.lines["wandb-history.jsonl"]:
-            self.after_history()
         return {"limits": {}}
 
     def store(self, path, content):
@@ -232,6 +232,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if not self.backend.alive:
+            self.close_connection = True
+            return
         key = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
         if self.backend.refuses_key or key != f"api:{KEY}":
             self._send(401, {"errors": [{"message": "user is not logged in"}]})

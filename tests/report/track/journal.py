@@ -43,23 +43,26 @@ class Journal:
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.run = record.run
-                self._update(self.config, record.run.config.update)
+                self.config |= _nested(record.run.config.update)
             elif kind == "config":
-                self._update(self.config, record.config.update)
+                self.config |= _nested(record.config.update)
             elif kind == "history":
-                self.history.append({_key(item): json.loads(item.value_json) for item in record.history.item})
+                self.history.append(_nested(record.history.item))
             elif kind == "summary":
-                self._update(self.summary, record.summary.update)
+                self.summary |= _nested(record.summary.update)
             elif kind == "artifact":
                 self.artifacts[record.artifact.name] = record.artifact
             elif kind == "exit":
                 self.exit_code = record.exit.exit_code
 
-    @staticmethod
-    def _update(target, items):
-        for item in items:
-            target[_key(item)] = json.loads(item.value_json)
 
-
-def _key(item):
-    return item.key or "/".join(item.nested_key)
+def _nested(items):
+    """Values by name; one that is an object comes as one item per entry."""
+    found = {}
+    for item in items:
+        *outer, last = item.nested_key or [item.key]
+        target = found
+        for name in outer:
+            target = target.setdefault(name, {})
+        target[last] = json.loads(item.value_json)
+    return found
