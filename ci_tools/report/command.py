@@ -104,7 +104,7 @@ def publish(report: Report, post: bool = True, status: bool = False) -> str:
         url = published.url
     if status:
         state, words = _STATES[found.exit_code], comment.headline(found).partition("\n")[0].lstrip("# ")
-        commit_status(target=target, sha=found.head_sha, state=state, description=words, url=url)
+        commit_status(target=target, sha=found.head_sha, state=state, description=words, url=url or None)
     return url
 
 
