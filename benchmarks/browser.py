@@ -94,7 +94,7 @@ def opened(
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        tab.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
+        tab.call("Emulation.setEmulatedMedia", features=[scheme])
         tab.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,

@@ -107,7 +107,7 @@ def test_printing_opens_what_is_folded_and_folds_it_again(written):
     with browser.opened(written / "failing.html") as tab:
         before = tab.evaluate(folded)
         tab.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert tab.evaluate(folded) == 0
+        assert tab.evaluate(folded) == tab.evaluate("document.querySelectorAll('.passed .evidence').length") > 0
         tab.evaluate("dispatchEvent(new Event('afterprint'))")
         assert tab.evaluate(folded) == before
         assert len(tab.call("Page.printToPDF")["data"]) > 10_000

@@ -104,7 +104,7 @@ class Plot {
     this.u = new uPlot({
       ...this.size,
       legend: { show: false },
-      padding: [8, 16, 0, 0],
+      padding: [8, 22, 0, 0],
       cursor: { drag: { x: true, y: false }, points: { size: 6 }, focus: { prox: this.prox || -1 } },
       focus: { alpha: 0.25 },
       scales: { x: { time: false }, y: { distr: log ? 3 : 1, range: log ? logRange : linearRange } },
@@ -174,12 +174,13 @@ class Curves extends Plot {
       series.push({ stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } });
       bands.push({ series: [2, 1], fill: fade(style("--accent"), 0.1) });
     }
+    const faint = 0.3 / (shown.length + 1); // many seeds on top of each other must not turn into one grey area
     for (const line of shown) {
       if (!line.low) continue;
       const color = seedColor(line.seed), edge = { stroke: fade(color, 0.22), width: 1, points: { show: false } };
       data.push(line.low, line.high);
       series.push(edge, edge);
-      bands.push({ series: [data.length - 1, data.length - 2], fill: fade(color, 0.1) });
+      bands.push({ series: [data.length - 1, data.length - 2], fill: fade(color, faint) });
     }
     for (const line of shown) {
       const color = seedColor(line.seed);

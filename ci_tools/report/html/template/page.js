@@ -100,10 +100,10 @@ const redraw = () => { for (const plot of plots) plot.redraw(); };
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 matchMedia("print").addEventListener("change", redraw);
 
-/* Paper has nothing to click: open what is folded, then fold it again. */
+/* Paper has nothing to click: open what is folded, but for the evidence of what passed; then fold it again. */
 let folded = [];
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details:not([open])")];
+  folded = [...document.querySelectorAll("details:not([open], .passed .evidence)")];
   for (const one of folded) one.open = true;
 });
 addEventListener("afterprint", () => { for (const one of folded) one.open = false; });
