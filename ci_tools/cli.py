@@ -218,6 +218,8 @@ def report(
 
     From the verdicts; writes report/. In GitHub Actions also the step summary and annotations; `--post` keeps one comment up to date.
     """
+    if opened and source:
+        raise ConfigError("there is no page to open", where="--open", rule="--from renders the comment only")
     with _machine_output(as_json):
         from ci_tools.report import command
         from ci_tools.report.links import parse

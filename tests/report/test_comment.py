@@ -1,16 +1,13 @@
-import itertools
 import re
 
 import pytest
 
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report import charts, numerals, wording
 from ci_tools.report.comment import LONGEST, headline, render
 from ci_tools.report.links import Links
 from ci_tools.report.markdown import units
-from ci_tools.report.results import Metric, PolicyChange, Results, SeedRun, name
+from ci_tools.report.results import PolicyChange, Results, SeedRun, name
 from tests.report import cases
-from tests.report.parsed import tokens
 
 ORDER = {
     "headline": "## ",
@@ -60,61 +57,6 @@ def test_failure_that_does_not_block_is_in_the_first_line():
     assert headline(results).startswith("## ⚠️ You can merge: what failed does not block")
 
 
-def row(loss, interval, outcome, higher=True):
-    main = 0.7912
-    low, high = interval
-    return Metric(
-        metric="m",
-        higher_is_better=higher,
-        main=main,
-        here=main - loss if higher else main + loss,
-        interval=(None if high is None else -high, -low) if higher else (low, high),
-        confidence=0.95,
-        margin=0.02,
-        outcome=outcome,
-    )
-
-
-@pytest.mark.parametrize(
-    ("metric", "reads"),
-    [
-        (row(-0.0022, (-0.0054, 0.001), Outcome.PASSED), "noise"),
-        (row(-0.0022, (-0.0054, -0.001), Outcome.PASSED), "better"),
-        (row(0.0022, (0.001, 0.0054), Outcome.PASSED), "worse, within the margin"),
-        (row(0.0022, (0.001, 0.0054), Outcome.PASSED, higher=False), "worse, within the margin"),
-        (row(-0.0022, (-0.0054, -0.001), Outcome.PASSED, higher=False), "better"),
-        (row(0.05, (0.03, 0.07), Outcome.FAILED), "**worse, beyond the margin**"),
-        (row(0.01, (-0.01, 0.03), Outcome.INCONCLUSIVE), "noise; a loss beyond the margin is not ruled out"),
-        (row(0.02, (0.01, 0.03), Outcome.INCONCLUSIVE), "worse; a loss beyond the margin is not ruled out"),
-        (row(0.0, (0.0, 0.0), Outcome.PASSED), "identical"),
-        (row(0.0, (-0.1, None), Outcome.INCONCLUSIVE), "noise; a loss beyond the margin is not ruled out"),
-    ],
-)
-def test_change_reads_as_noise_or_not(metric, reads):
-    assert wording.reading(metric) == reads
-
-
-def test_change_is_here_minus_main_with_its_interval():
-    levels, change = wording.change(row(-0.0022, (-0.0054, 0.001), Outcome.PASSED))
-    assert (levels, change) == ("0.7912 → 0.7934", "+0.0022 (95 %: \u22120.0010 to +0.0054)")
-
-
-@pytest.mark.parametrize(
-    ("values", "width", "places"),
-    [
-        ([0.79], 0.0, 4),
-        ([0.0226], 0.0, 5),
-        ([0.98], 0.0015, 4),
-        ([0.98], 0.0001, 5),
-        ([0.98], 1e-9, 6),
-        ([1234.5], 0.0, 0),
-        ([], 0.0, 4),
-    ],
-)
-def test_decimal_places_show_the_change(values, width, places):
-    assert numerals.places(values, width) == places
-
-
 def test_evidence_remedy_and_probable_cause_of_a_failure_are_told():
     text = cases.comment("failing")
     assert "Look first at `divergence`" in text
@@ -128,51 +70,9 @@ def test_gate_that_is_not_ours_gets_no_sentence_of_its_own():
     assert "Measured: 0.3 > 0.02. Limit" in text
 
 
-def charted(text):
-    return [token.content for token in tokens(text) if token.type == "fence" and token.info == "mermaid"]
-
-
-@pytest.mark.parametrize("case", cases.CASES)
-def test_charts_hold_numbers_and_our_words_only(case):
-    drawings = charted(cases.comment(case))
-    assert len(drawings) == 2
-    for drawing in drawings:
-        init, kind, *lines = drawing.splitlines()
-        assert (init[:9], kind) == ("%%{init: ", "xychart-beta")
-        for line in lines:
-            assert re.fullmatch(
-                r' +(x-axis "step" \d+ --> \d+|y-axis "(loss|value|log10 of the loss)" -?[\d.]+ --> -?[\d.]+'
-                r"|line \[-?[\d.e-]+(, -?[\d.e-]+)*\])",
-                line,
-            ), line
-
-
-def test_chart_ends_where_the_loss_is_no_number_any_more():
-    loss, _ = cases.curves(diverged_at=210)
-    known = list(itertools.takewhile(lambda value: value is not None, loss.mean))
-    assert len(known) < len(loss.mean)
-    (drawn, *_) = re.findall(r"line \[(.*)\]", charts.chart(loss))
-    assert drawn.count(",") == len(known) - 1
-    assert charts.change(loss).endswith("then not finite")
-
-
-def test_constant_curve_has_an_axis_with_two_ends():
-    loss = cases.curves()[0].model_copy(update=dict.fromkeys(("mean", "low", "high"), (0.5,) * 40))
-    low, high = re.search(r'y-axis "loss" (\S+) --> (\S+)', charts.chart(loss)).groups()
-    assert float(low) < 0.5 < float(high)
-
-
 def test_curves_are_open_where_training_failed_and_folded_else():
     assert "<details open><summary>Curves" in cases.comment("failing")
     assert "<details><summary>Curves" in cases.comment("passing")
-
-
-def test_cost_tells_gpu_minutes_energy_and_what_the_cache_saved():
-    cost = re.search(r"<summary>(Cost.*?)</summary>", cases.comment("inconclusive"))[1]
-    assert "11.6 GPU minutes in these runs (4.6 of them now)" in cost
-    assert "19.6 Wh by their GPUs" in cost
-    assert "the cache saved 7 min 26 s" in cost
-    assert "GPU" not in re.search(r"<summary>(Cost.*?)</summary>", cases.comment("first_run"))[1]
 
 
 def test_links_are_those_that_were_given_and_no_others():

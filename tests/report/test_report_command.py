@@ -10,9 +10,8 @@ from ci_tools.gates import Outcome
 from ci_tools.report import command, results
 from ci_tools.report.github import Published
 from tests.report import cases
-from tests.report.test_build import judge, run, store, verdict
+from tests.report.left import judge, store, verdict
 
-__all__ = ["run"]
 SHA = "0b2aeb641987471239cdaf773e6ad5550e46796a"
 
 
@@ -103,6 +102,12 @@ def test_page_opens_in_a_browser(here, switchback, monkeypatch):
     code, _, err = switchback("report", "--open")
     assert code == 4
     assert "no browser" in err
+
+
+def test_there_is_no_page_to_open_where_only_results_crossed(crossed, switchback):
+    code, _, err = switchback("report", "--from", str(crossed), "--open")
+    assert code == 2
+    assert "no page to open" in err
 
 
 def test_actions_get_a_summary_and_annotations_and_json_stays_whole(here, switchback, monkeypatch, tmp_path):

@@ -1,0 +1,79 @@
+import pytest
+
+from ci_tools.gates.verdict import Outcome
+from ci_tools.report import wording
+from ci_tools.report.results import Metric
+from tests.report import cases
+
+
+def row(loss, interval, outcome, higher=True):
+    main = 0.7912
+    low, high = interval
+    return Metric(
+        metric="m",
+        higher_is_better=higher,
+        main=main,
+        here=main - loss if higher else main + loss,
+        interval=(None if high is None else -high, -low) if higher else (low, high),
+        confidence=0.95,
+        margin=0.02,
+        outcome=outcome,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "reads"),
+    [
+        (row(-0.0022, (-0.0054, 0.001), Outcome.PASSED), "noise"),
+        (row(-0.0022, (-0.0054, -0.001), Outcome.PASSED), "better"),
+        (row(0.0022, (0.001, 0.0054), Outcome.PASSED), "worse, within the margin"),
+        (row(0.0022, (0.001, 0.0054), Outcome.PASSED, higher=False), "worse, within the margin"),
+        (row(-0.0022, (-0.0054, -0.001), Outcome.PASSED, higher=False), "better"),
+        (row(0.05, (0.03, 0.07), Outcome.FAILED), "**worse, beyond the margin**"),
+        (row(0.01, (-0.01, 0.03), Outcome.INCONCLUSIVE), "noise; a loss beyond the margin is not ruled out"),
+        (row(0.02, (0.01, 0.03), Outcome.INCONCLUSIVE), "worse; a loss beyond the margin is not ruled out"),
+        (row(0.0, (0.0, 0.0), Outcome.PASSED), "identical"),
+        (row(0.0, (-0.1, None), Outcome.INCONCLUSIVE), "noise; a loss beyond the margin is not ruled out"),
+    ],
+)
+def test_change_reads_as_noise_or_not(metric, reads):
+    assert wording.reading(metric) == reads
+
+
+def test_change_is_here_minus_main_with_its_interval():
+    levels, change = wording.change(row(-0.0022, (-0.0054, 0.001), Outcome.PASSED))
+    assert (levels, change) == ("0.7912 → 0.7934", "+0.0022 (95 %: \u22120.0010 to +0.0054)")
+
+
+@pytest.mark.parametrize(
+    ("one", "numbers"),
+    [
+        (cases.judged("drift", Outcome.PASSED, 0.1, 0.25), "0.1 ≤ 0.25 PSI"),
+        (cases.judged("drift", Outcome.FAILED, 0.6, 0.25, (0.5, None)), "0.6 (interval 0.5 to +∞) > 0.25 PSI"),
+        (cases.judged("drift", Outcome.PASSED, 0.1, 0.25, (0.1, 0.1)), "0.1 ≤ 0.25 PSI"),
+        (cases.judged("empty_rows", Outcome.FAILED, 1234567.0, 2.0), "1.235e+06 > 2"),
+        (cases.judged("drift", Outcome.INCONCLUSIVE, None, 0.25), ""),
+    ],
+)
+def test_numbers_of_a_verdict(one, numbers):
+    assert wording.measured(one) == numbers
+
+
+@pytest.mark.parametrize(
+    ("gate", "base", "statistic", "sentence"),
+    [
+        ("latency", "", None, "none was named"),
+        ("latency", "main", None, "could not be compared"),
+        ("label_noise", "main", None, "nothing to measure"),
+        ("drift", "main", 0.2, "the evidence does not decide"),
+    ],
+)
+def test_verdict_that_is_open_says_why(gate, base, statistic, sentence):
+    one = cases.judged(gate, Outcome.INCONCLUSIVE, statistic, 0.25)
+    assert sentence in wording.why(one, cases.results([one], base=base))
+
+
+def test_comparison_that_does_not_decide_needs_more_evidence_not_another_model():
+    one = cases.judged("quality_against_main", Outcome.INCONCLUSIVE, 0.01, 0.02, (-0.01, 0.03))
+    assert "max_seeds" in wording.remedy(one)
+    assert "max_seeds" not in wording.remedy(one.model_copy(update={"outcome": Outcome.FAILED}))
