@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 CI_TOOLS, MODEL = (sorted((ROOT / name).rglob("*.py")) for name in ("ci_tools", "model"))
 MODEL_MAY_IMPORT = ("ci_tools.record", "ci_tools.config", "ci_tools.errors", "ci_tools.console")
 TORCH_AT_THE_TOP = {
+    "record/energy.py",
     "record/intervention.py",
     "record/loader.py",
     "record/margins.py",

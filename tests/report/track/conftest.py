@@ -1,0 +1,34 @@
+import json
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+
+@pytest.fixture
+def training_process():
+    """Start a process that writes a record; what it is asked for is on the disk when the answer comes."""
+
+    @contextmanager
+    def start(record):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.report.track.written", str(record)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+        def ask(*call):
+            process.stdin.write(json.dumps(call) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+
+        try:
+            yield ask
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            process.wait(timeout=30)
+
+    return start
