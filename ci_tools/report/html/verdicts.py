@@ -31,6 +31,7 @@ class Whisker:
     high: float
     value: float
     limit: float
+    zero: float
     cut: bool
     """Whether the interval goes on beyond the right edge."""
 
@@ -157,7 +158,9 @@ def whisker(low: float, high: float, value: float, limit: float) -> Whisker:
     def place(at: float) -> float:
         return round(100 * min(max((at - start) / width, 0.0), 1.0), 2)
 
-    return Whisker(low=place(low), high=place(high), value=place(value), limit=place(limit), cut=high > end)
+    return Whisker(
+        low=place(low), high=place(high), value=place(value), limit=place(limit), zero=place(0.0), cut=high > end
+    )
 
 
 def node(value: Any, depth: int = 0) -> Node:

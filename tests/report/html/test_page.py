@@ -1,12 +1,15 @@
+import hashlib
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
 from ci_tools.errors import DataError, RecordError
 from ci_tools.gates.run import open_run
 from ci_tools.gates.verdict import Outcome
+from ci_tools.report import html
 from ci_tools.report.html.page import clean, embedded
 from tests.report.html import cases
 from tests.report.html.cases import data, page, visible
@@ -169,6 +172,14 @@ def test_page_asks_nobody_for_anything(finished, tmp_path):
     assert not re.search(r"\b(src|srcset|action|formaction|ping|poster)\s*=", outside)
     assert all(link.startswith("#") for link in re.findall(r'href="([^"]*)"', outside))
     assert not re.search(r"@import|url\(", text)
+
+
+def test_vendored_library_is_the_one_that_its_note_names():
+    folder = Path(html.__file__).parent / "vendor"
+    noted = dict(re.findall(r"`([\w.]+)` \| ([0-9a-f]{64})", (folder / "README.md").read_text()))
+    files = [path for path in folder.iterdir() if path.suffix in (".js", ".css")]
+    assert noted == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert "MIT" in (folder / "LICENSE.uPlot").read_text()
 
 
 def test_every_link_leads_somewhere(finished, tmp_path):

@@ -1,0 +1,113 @@
+import json
+
+import pytest
+from scipy.stats import binomtest
+
+from ci_tools.gates.run import open_run
+from ci_tools.gates.verdict import Outcome
+from ci_tools.report.html import evaluation
+from ci_tools.report.html.evaluation import Bin, against, calibration, quality, slices, wilson, worst_slices
+from ci_tools.report.html.reliability import diagram
+from tests.report.html import cases
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    return open_run((1, 2), tmp_path)
+
+
+def write(run, name, value):
+    (run.root / name).write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (57, 4000), (1, 1)])
+def test_interval_is_wilsons(hits, n):
+    expected = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert wilson(hits / n, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
+
+
+def test_metrics_stand_beside_their_spread_and_simpler_models(run):
+    spread = {"roc_auc": {"mean": 0.9, "sd": 0.1, "min": 0.8, "max": 1.0}}
+    write(
+        run, evaluation.METRICS, {"release": {"roc_auc": 0.95, "note": "x"}, "seeds": spread, "trees": {"roc_auc": 0.9}}
+    )
+    found = quality(run)
+    assert found.models == ("trees",)
+    assert found.rows == (("roc_auc", 0.95, spread["roc_auc"], (0.9,)),)
+
+
+def test_what_was_not_evaluated_is_none(run):
+    assert quality(run) is None
+    assert slices(run) is None
+    assert calibration(run, cases.passing()) == ()
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [((-0.003, 0.005), "within the noise"), ((0.001, 0.005), "worse"), ((-0.5, -0.1), "better"), (None, "identical")],
+)
+def test_difference_to_main_is_noise_where_its_interval_holds_zero(interval, word):
+    value = 0.0 if interval is None else sum(interval) / 2
+    (one,) = against(cases.verdicts(cases.against_main(statistic=value, interval=interval)))
+    assert one.word.startswith(word)
+    assert (one.here, one.main) == pytest.approx((0.795, 0.805))
+
+
+def test_open_end_of_an_interval_against_main_is_no_surprise():
+    (one,) = against(cases.verdicts(cases.against_main(interval=(-float("inf"), float("inf")))))
+    assert one.word == "within the noise"
+
+
+def test_slices_that_lost_most_come_from_the_evidence():
+    evidence = {"worst slices": {"channel=chip": [0.1, 0.3, -0.05], "broken": ["x"], "nan": [0.1, "inf", 0.2]}}
+    verdict = cases.verdict("slices_against_main", subject="roc_auc, channel=chip", evidence=evidence)
+    assert worst_slices(cases.verdicts(verdict)) == (("roc_auc", "channel=chip", 0.1, -0.05, 0.3),)
+    assert worst_slices(cases.verdicts(cases.verdict("slices_against_main", evidence={"worst slices": 3}))) == ()
+
+
+def test_slice_without_evidence_has_no_place(run):
+    few = {"n": 3, "positives": 0, "release": None, "seeds": None}
+    many = {
+        "n": 900,
+        "positives": 90,
+        "release": {"roc_auc": 0.9},
+        "seeds": {"1": {"roc_auc": 0.9}, "2": {"roc_auc": 0.7}},
+    }
+    write(run, evaluation.SLICES, {"channel": {"chip": many, "swipe": few}})
+    write(run, evaluation.METRICS, {"release": {"roc_auc": 0.8}})
+    found = slices(run)
+    assert found.metric == "roc_auc"
+    chip, swipe = found.rows
+    assert (chip.place, chip.others, chip.low, chip.high) == (96, (96, 4), 0.7, 0.9)
+    assert (swipe.release, swipe.place, swipe.others) == (None, None, ())
+    assert found.overall == 50
+
+
+def test_calibration_comes_from_the_gate_where_there_is_no_file(run):
+    evidence = {"predicted by bin": [0.1, 0.4], "observed by bin": [0.2, 0.3]}
+    found = calibration(run, cases.verdicts(cases.verdict("calibration_error", Outcome.PASSED, evidence=evidence)))
+    assert [(one.predicted, one.observed, one.rows) for one in found] == [(0.1, 0.2, 0), (0.4, 0.3, 0)]
+    assert not diagram(found).known
+
+
+def bins(*pairs):
+    return [Bin(predicted=p, observed=o, rows=100, low=o, high=o) for p, o in pairs]
+
+
+def test_calibrated_bins_lie_on_the_diagonal():
+    for pairs in ([(0.1, 0.1), (0.5, 0.5), (0.9, 0.9)], [(1e-4, 1e-4), (1e-2, 1e-2), (0.9, 0.9)]):
+        for point in diagram(bins(*pairs)).points:
+            assert point.x == pytest.approx(100 - point.y, abs=0.02)
+
+
+def test_scores_over_decades_have_logarithmic_axes_and_show_what_was_never_observed():
+    drawn = diagram(bins((2e-4, 0.0), (1e-2, 2e-2), (0.5, 0.4)))
+    assert drawn.log
+    assert [label for _, label in drawn.ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert [point.outside for point in drawn.points] == [True, False, False]
+    assert drawn.points[0].y == 100
+
+
+def test_no_bins_are_no_picture():
+    assert diagram([]) is None

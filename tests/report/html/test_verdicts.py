@@ -1,0 +1,138 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from ci_tools.gates.verdict import Outcome
+from ci_tools.report.html.verdicts import banner, grouped, node, number, rows, steady, whisker
+from tests.report.html import cases
+
+FAILED, ERROR, OPEN, PASSED = Outcome.FAILED, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASSED
+MINUS = "\N{MINUS SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("found", "tone", "title"),
+    [
+        ([cases.verdict()], PASSED, "Can be merged"),
+        ([cases.verdict(), cases.verdict("slow", FAILED, blocks=False)], PASSED, "Can be merged"),
+        ([cases.verdict("slow", FAILED)], FAILED, "Do not merge"),
+        ([cases.verdict("slow", ERROR, blocks=True)], ERROR, "Do not merge"),
+        ([cases.verdict("slow", OPEN, blocks=True)], OPEN, "Undecided"),
+        ([], ERROR, "Not judged"),
+    ],
+)
+def test_banner_says_what_the_exit_code_says(found, tone, title):
+    verdicts = cases.verdicts(*found)
+    told = banner(verdicts)
+    assert (told.tone, told.title) == (tone, title)
+    assert (told.tone is PASSED) == (verdicts.exit_code == 0)
+
+
+def test_refused_input_is_no_judgement():
+    assert banner(cases.verdicts(cases.verdict(), refused=True)).title == "Not judged"
+
+
+def test_test_that_has_not_ended_stands_among_the_errors():
+    waiting = cases.verdict("slow", ERROR, blocks=True)
+    found = rows(cases.verdicts(cases.verdict(), pending=(waiting,)))
+    assert [(row.verdict.gate, row.pending) for row in found] == [("slow", True), ("divergence", False)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "blocks", "note"),
+    [
+        (FAILED, True, ""),
+        (FAILED, False, "does not block"),
+        (OPEN, True, "blocks"),
+        (OPEN, False, ""),
+        (PASSED, False, ""),
+    ],
+)
+def test_note_stands_where_the_badge_alone_would_mislead(outcome, blocks, note):
+    (row,) = rows(cases.verdicts(cases.verdict(outcome=outcome, blocks=blocks)))
+    assert row.note == note
+
+
+def test_gates_that_measured_nothing_for_one_reason_share_a_row():
+    silent = [cases.verdict(f"gate{i}", OPEN, diagnosis="no base", remedy="") for i in range(3)]
+    others = [cases.verdict("own", OPEN, diagnosis="own reason", remedy=""), cases.verdict("bad", FAILED)]
+    blocking = cases.verdict("must", OPEN, diagnosis="no base", remedy="", blocks=True)
+    single, groups = grouped(rows(cases.verdicts(*silent, *others, blocking)))
+    assert {row.verdict.gate for row in single} == {"own", "bad", "must"}
+    ((group,),) = [groups]
+    assert [row.verdict.gate for row in group.rows] == ["gate0", "gate1", "gate2"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (12.3456, "12.35"),
+        (-0.5, f"{MINUS}0.5"),
+        (1e-9, f"1e{MINUS}09"),
+        (math.inf, "∞"),
+        (-math.inf, f"{MINUS}∞"),
+    ],
+)
+def test_numbers_are_short(value, text):
+    assert number(value) == text
+
+
+def test_what_was_not_measured_is_a_dash():
+    assert number(None) == number(math.nan) == steady(None) == "\N{EN DASH}"
+
+
+def test_column_of_values_has_equally_many_digits():
+    assert [steady(value) for value in (0.8, 0.81234, 0.0225)] == ["0.8000", "0.8123", "0.02250"]
+
+
+@pytest.mark.parametrize(("low", "value", "high"), [(-1, 0, 1), (0.1, 0.5, 0.9), (2, 3, 4), (-5, -4, -3), (0, 0, 0)])
+@pytest.mark.parametrize("limit", [0.0, 0.5, 2.5])
+def test_places_keep_the_order_of_the_numbers(low, value, high, limit):
+    drawn = whisker(low, high, value, limit)
+    numbers, places = (low, value, high, limit, 0.0), (drawn.low, drawn.value, drawn.high, drawn.limit, drawn.zero)
+    assert all(0 <= place <= 100 for place in places)
+    for one, at in zip(numbers, places, strict=True):
+        for other, there in zip(numbers, places, strict=True):
+            assert one >= other or at <= there
+
+
+@pytest.mark.parametrize("high", [500.0, math.inf])
+def test_interval_far_beyond_the_limit_is_cut_and_leaves_room_for_the_rest(high):
+    drawn = whisker(0.1, high, 0.1, 6.0)
+    assert drawn.cut
+    assert drawn.limit > 15
+    assert drawn.high == 100
+
+
+def test_interval_that_fits_is_not_cut():
+    assert not whisker(0.1, 6.5, 3.0, 6.0).cut
+
+
+def test_evidence_of_any_shape_becomes_text():
+    shown = node({"n": 3, "share": 0.25, "ok": True, "none": None, "empty": [], "steps": [1, 2]})
+    assert shown.kind == "pairs"
+    assert [item.text for item in shown.items][:5] == ["3", "0.25", "yes", "\N{EN DASH}", "none"]
+    assert [item.text for item in shown.items[5].items] == ["1", "2"]
+
+
+def test_list_of_objects_becomes_a_table_with_all_their_keys():
+    shown = node([{"a": 1}, {"a": 2, "b": "x"}])
+    assert (shown.kind, list(shown.keys)) == ("table", ["a", "b"])
+    assert [[cell.text for cell in line.items] for line in shown.items] == [["1", "\N{EN DASH}"], ["2", "x"]]
+
+
+def test_long_lists_texts_and_deep_trees_are_cut():
+    assert node(list(range(1000))).left_out == 988
+    assert node({str(i): i for i in range(1000)}).left_out == 960
+    assert len(node("x" * 10_000).text) == 400
+    deep = value = {}
+    for _ in range(50):
+        value["x"] = value = {}
+    assert node(deep).items[0].items[0].items[0].kind == "text"
+
+
+def test_evidence_of_a_verdict_that_has_none_is_left_out():
+    (row,) = rows(cases.verdicts(replace(cases.verdict(), evidence={})))
+    assert row.evidence is None
