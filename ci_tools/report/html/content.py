@@ -6,7 +6,7 @@ from ci_tools import __version__
 from ci_tools.gates.files import Verdicts
 from ci_tools.gates.run import Run
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report.html import curves, evaluation, gradients, origin, records
+from ci_tools.report.html import curves, evaluation, gradients, origin, records, slices
 from ci_tools.report.html import verdicts as judged
 from ci_tools.report.html.evaluation import Against
 from ci_tools.report.html.page import render
@@ -40,10 +40,10 @@ def page(run: Run, verdicts: Verdicts) -> str:
         "divergences": origin.divergences(verdicts),
         "compared": compared,
         "not_compared": _why_not(verdicts, against),
-        "worst_slices": evaluation.worst_slices(verdicts),
+        "worst_slices": slices.worst_slices(verdicts),
         "quality": evaluation.quality(run),
         "reliability": diagram(evaluation.calibration(run, verdicts)),
-        "slices": evaluation.slices(run),
+        "slices": slices.slices(run),
         "seeds": seeds,
         "missing": [sentence for seed in seeds for sentence in seed.missing],
         "charts": charts,

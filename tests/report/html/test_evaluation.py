@@ -6,8 +6,9 @@ from scipy.stats import binomtest
 from ci_tools.gates.run import open_run
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report.html import evaluation
-from ci_tools.report.html.evaluation import Bin, against, calibration, quality, slices, wilson, worst_slices
+from ci_tools.report.html.evaluation import Bin, against, calibration, quality, wilson
 from ci_tools.report.html.reliability import diagram
+from ci_tools.report.html.slices import SLICES, slices, worst_slices
 from tests.report.html import cases
 
 
@@ -74,7 +75,7 @@ def test_slice_without_evidence_has_no_place(run):
         "release": {"roc_auc": 0.9},
         "seeds": {"1": {"roc_auc": 0.9}, "2": {"roc_auc": 0.7}},
     }
-    write(run, evaluation.SLICES, {"channel": {"chip": many, "swipe": few}})
+    write(run, SLICES, {"channel": {"chip": many, "swipe": few}})
     write(run, evaluation.METRICS, {"release": {"roc_auc": 0.8}})
     found = slices(run)
     assert found.metric == "roc_auc"
