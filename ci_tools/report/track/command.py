@@ -160,7 +160,7 @@ class _Teller:
         self.told.runs[name] = entry
         self._warn(self._client.warning)
         if entry.url and entry.folder:
-            self._warn(f"{name}: W&B did not take everything in time; `wandb sync {entry.folder}` sends the rest")
+            self._warn(f"{name}: W&B did not take everything in time; `switchback track` sends the rest")
 
     def _warn(self, warning: str) -> None:
         if warning and warning not in self.told.warnings:

@@ -4,7 +4,7 @@ import netrc
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class Client:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         # Copies of artifacts belong next to the runs that wait for `wandb sync`, not into the home directory.
         os.environ.setdefault("WANDB_DATA_DIR", str((folder / "wandb").resolve()))
+        # The client's questions about artifacts have a limit of their own.
+        os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(max(round(seconds / 2), 1)))
         import wandb
 
         self._wandb, self._seconds = wandb, seconds
@@ -132,6 +134,7 @@ class Session:
 
     def __init__(self, wandb: Any, run: Any, *, online: bool) -> None:
         self._wandb, self._run, self._online = wandb, run, online
+        self._missing = False
 
     @property
     def rows(self) -> int:
@@ -141,13 +144,13 @@ class Session:
     def log(self, point: Point) -> None:
         """Add one row of history."""
         if point.number >= self.rows:
-            values = {name: self._own(value) for name, value in point.values.items()}
-            self._run.log(values | {"_timestamp": point.at}, step=point.number)
+            values = {name: self._own(value) for name, value in point.values.items()} | {"_timestamp": point.at}
+            self._attempt(lambda: self._run.log(values, step=point.number, commit=True))
 
     def describe(self, tags: Sequence[str], summary: Mapping[str, Any]) -> None:
         """Replace the tags, and the entries of the summary that are named."""
         self._run.tags = tuple(tags)
-        self._run.summary.update(dict(summary))
+        self._attempt(lambda: self._run.summary.update(dict(summary)))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
         """A value for `log`."""
@@ -166,7 +169,7 @@ class Session:
         metadata: Mapping[str, Any] | None = None,
         used: bool = False,
     ) -> None:
-        """Log a set of files; W&B keeps one version of equal ones.
+        """Log a set of files; W&B keeps one version of equal ones. Without an answer from W&B nobody waits twice.
 
         Args:
             name: of the artifact.
@@ -175,6 +178,8 @@ class Session:
             metadata: plain values.
             used: whether the run took it in, rather than brought it forth.
         """
+        if self._missing:
+            return
         artifact = self._wandb.Artifact(name, type=kind, metadata=dict(metadata or {}))
         for inside, content in files.items():
             if isinstance(content, Path):
@@ -184,9 +189,9 @@ class Session:
                     file.write(content)
         if used:
             # `run.use_artifact` does the same, but refuses to work offline and waits for the upload without a limit.
-            self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+            self._attempt(lambda: self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True))
         else:
-            self._run.log_artifact(artifact)
+            self._attempt(lambda: self._run.log_artifact(artifact))
 
     def finish(self, exit_code: int = 0) -> Sent:
         """End the run; W&B shows it as finished, or with another exit code as failed.
@@ -194,17 +199,24 @@ class Session:
         Raises:
             DependencyUnavailable: offline, and the disk did not take it.
         """
-        folder, missing = Path(self._run.settings.sync_dir), False
+        folder = Path(self._run.settings.sync_dir)
         try:
-            self._run.finish(exit_code=exit_code)
+            self._attempt(lambda: self._run.finish(exit_code=exit_code))
         except Exception as error:
-            if not self._online:
-                raise _not_kept(folder, error) from error
-            missing = True
+            raise _not_kept(folder, error) from error
         if not self._online:
             return Sent(url="", project="", folder=folder, missing=False)
         project = f"{self._run.entity}/{self._run.project}"
-        return Sent(url=self._run.url or "", project=project, folder=folder, missing=missing)
+        return Sent(url=self._run.url or "", project=project, folder=folder, missing=self._missing)
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        """Online, whatever fails is W&B's or the network's failure: it is remembered, and training is not told."""
+        try:
+            work()
+        except Exception:
+            if not self._online:
+                raise
+            self._missing = True
 
     def _own(self, value: Any) -> Any:
         if isinstance(value, Histogram):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ci_tools.config import leaves
+from ci_tools.errors import RecordError
 from ci_tools.gates import files as verdict_files
 from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.record import schema
@@ -73,10 +74,9 @@ def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], ro
     dataset = json.dumps(rows.meta.data, indent=1, sort_keys=True) + "\n"
     session.artifact("dataset", "dataset", {"sha256.json": dataset}, used=True)
     session.artifact(labels.artifact_name("record", name), "record", _evidence(record))
-    if rows.meta.status == "finished":
-        about = {"record": rows.meta.id, "step": rows.meta.best_step or rows.meta.steps, **record.metrics}
-        model = {record.weights.name: record.weights}
-        session.artifact(labels.artifact_name("model", name), "model", model, metadata=about)
+    if weights := _weights(record):
+        about = {"record": rows.meta.id, **_results(record)}
+        session.artifact(labels.artifact_name("model", name), "model", {weights.name: weights}, metadata=about)
     failed = rows.meta.status in ("failed", "crashed")
     return _finish(session, name, rows.meta.id, _state(client, rows.meta), root, failed=failed)
 
@@ -164,6 +164,14 @@ def _state(client: Client, *metas: RunMeta, more: str = "") -> str:
 def _evidence(record: Record) -> dict[str, Path]:
     """The files of a record but for its checkpoints."""
     return {name: path for name in (schema.META, *schema.EVIDENCE) if (path := record.path / name).is_file()}
+
+
+def _weights(record: Record) -> Path | None:
+    """The released weights; None where the run did not finish, or the record was stripped of its checkpoints."""
+    try:
+        return record.weights if record.meta.status == "finished" else None
+    except RecordError:
+        return None
 
 
 def _results(record: Record) -> dict[str, Any]:

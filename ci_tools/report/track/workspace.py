@@ -1,5 +1,6 @@
 """A W&B report that shows the runs of one pull request side by side, made through W&B's reports API."""
 
+import warnings
 from typing import Any
 
 from ci_tools.report.track import labels
@@ -19,7 +20,9 @@ def publish(project: str, group: str) -> tuple[str, str]:
         group: of the runs.
     """
     try:
-        import wandb_workspaces.reports.v2 as reports
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its own use of pydantic
+            import wandb_workspaces.reports.v2 as reports
     except ModuleNotFoundError:
         return "", "no W&B report was made: the package wandb-workspaces is not installed"
     try:
@@ -44,7 +47,7 @@ def _make(reports: Any, project: str, group: str) -> str:
     from wandb_workspaces import expr
 
     entity, _, name = project.partition("/")
-    runs = reports.Runset(project=name, entity=entity, name="runs", filters=[expr.Metric("Group") == group])
+    runs = reports.Runset(project=name, entity=entity, name="runs", filters=expr.And(expr.Metric("Group") == group))
     lines = [reports.LinePlot(x="Step", y=[TRACE_VALUES[column]]) for column in PANELS]
     report = reports.Report(
         project=name,
