@@ -29,6 +29,8 @@ class Published(NamedTuple):
 def publish_comment(body: str, target: Target, *, topic: str = "report", patience: Patience | None = None) -> Published:
     """Make `body` (Markdown) the one comment of this account on this topic; closed pull requests are commented, too.
 
+    Where GitHub's lists lag so far behind that two comments stay, the next report removes the younger one.
+
     Raises:
         ConfigError: the target names no pull request.
         SwitchbackError: the body is too long, the token may not comment, the conversation is locked.
@@ -62,10 +64,12 @@ class _Conversation:
         """Look, then do what is next; None while another look is needed: after creating, another job may have, too."""
         there = self._look()
         found = ours(map(_seen, there.values()), self._topic, self._login)
-        step = plan(found, text, self._created.id if self._created else None)
+        step = plan(found, text, self._created.id if self._created and self._created.id in there else None)
         if step.keep is None:
             self._action = "created"
-            self._created = self._issue.create_comment(text)
+            created = self._issue.create_comment(text)
+            # Now the account is known for certain, and so is any older comment of it.
+            self._created, self._login = created, created.user.login
             return None
         keep = there[step.keep]
         if step.edit:
@@ -73,9 +77,9 @@ class _Conversation:
                 self._gone.add(keep.id)
                 return None
             self._action = "updated"
-        for comment in (there[number] for number in step.remove):
-            self._removed += _unless_gone(comment.delete)
-            self._gone.add(comment.id)
+        for number in step.remove:
+            self._removed += _unless_gone(there[number].delete)
+            self._gone.add(number)
         return Published(keep.html_url, self._action, self._removed)
 
     def _look(self) -> dict[int, "IssueComment"]:

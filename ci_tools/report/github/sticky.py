@@ -22,7 +22,7 @@ class Comment(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is left to do. Nothing to keep: create one."""
+    """What is left to do. Nothing to keep: create a comment."""
 
     keep: int | None
     edit: bool
@@ -73,8 +73,8 @@ def plan(found: list[Comment], text: str, created: int | None) -> Plan:
     that came later wrote there: its word is the newer one and stands. Law: two jobs that create at once leave the older
     comment, with the text of the job that created the younger, whichever of them looks first afterwards.
     """
-    if not found:
-        return Plan(None, edit=False, remove=())
+    if not found:  # not even the created one, where a server changes what it is given
+        return Plan(created, edit=False, remove=())
     oldest, *younger = found
     edit = oldest.id != created and _plain(oldest.body) != _plain(text)
     return Plan(oldest.id, edit, tuple(comment.id for comment in younger))

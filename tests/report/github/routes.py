@@ -72,7 +72,7 @@ def combined_status(hub, sha):
 def create_deployment(hub, ref, environment="production", required_contexts=None, auto_merge=True, **more):
     if "deployments" not in hub.permissions:
         return FORBIDDEN
-    if required_contexts is None or auto_merge:
+    if required_contexts != [] or auto_merge:
         return refusal(409, "Conflict: Commit status checks failed for main")
     number = hub.next_id()
     url = f"{hub.url}{R}/deployments/{number}"

@@ -83,6 +83,29 @@ def test_where_the_account_is_not_told_a_bots_comment_counts(hub, publish, reply
     assert "does not tell whose token" in capsys.readouterr().err
 
 
+def test_account_that_is_not_told_is_learnt_from_ones_own_comment(hub, publish):
+    hub.login = "alice"
+    old = hub.comment(marked("old", "report"), login="alice")
+    hub.fail("POST", "/graphql", refusal(404, "Not Found"))
+    published = publish()
+    assert (published.action, published.removed) == ("updated", 1)
+    assert list(hub.comments) == [old]
+
+
+def test_server_that_drops_the_hidden_line_gets_no_flood_of_comments(hub, publish):
+    hub.meanwhile("GET", COMMENTS, lambda: None)
+    hub.meanwhile("GET", COMMENTS, lambda: [comment.update(body=BODY) for comment in hub.comments.values()])
+    assert publish().action == "created"
+    assert len(hub.comments) == 1
+
+
+def test_account_is_asked_for_again_where_a_rate_limit_kept_it_back(hub, publish, clock):
+    hub.comment(marked("of another bot", "report"), login="other[bot]")
+    hub.fail("POST", "/graphql", refusal(403, SECONDARY))
+    assert publish().action == "created"
+    assert clock.waits == [60]
+
+
 def test_person_with_a_token_has_a_sticky_comment_too(hub, publish):
     hub.login = "alice"
     hub.comment(marked("old", "report"), login=BOT)
@@ -145,6 +168,12 @@ def test_deleted_comment_that_a_lagging_list_still_shows_is_made_anew_once(hub, 
     hub.fail("PATCH", "/issues/comments/", refusal(404, "Not Found"))
     assert publish().action == "created"
     assert len(hub.sent("PATCH")) == 1
+
+
+def test_list_that_does_not_show_the_new_comment_yet_leads_to_no_second_one(hub, publish):
+    hub.fail("GET", COMMENTS, Reply(200, []), times=2)
+    assert publish().action == "created"
+    assert len(hub.comments) == 1
 
 
 def test_superfluous_comments_are_removed_and_the_oldest_stays(hub, publish):
@@ -220,6 +249,14 @@ def test_outage_of_writes_ends_after_a_bounded_time(hub, publish, clock):
         publish()
     assert sum(clock.waits) <= 300
     assert hub.comments == {}
+
+
+def test_moved_repository_is_an_error_without_a_traceback(hub, publish):
+    moved = {"message": "Temporary Redirect", "url": f"{hub.url}/repositories/1/issues/5/comments"}
+    hub.fail("POST", COMMENTS, Reply(307, moved, {"Location": moved["url"]}))
+    with pytest.raises(DependencyUnavailable, match=r"cannot comment on pull request #5.*not its API"):
+        publish()
+    assert len(hub.sent("POST")) == 2
 
 
 @pytest.mark.parametrize("answer", ["<html>Sign in</html>", {"message": "hello"}, [1, 2], [{"id": "x"}]])

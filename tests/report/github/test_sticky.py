@@ -46,6 +46,10 @@ def test_oldest_stays_and_all_others_go():
     assert plan(found, TEXT, None) == Plan(4, edit=False, remove=(6, 9))
 
 
+def test_one_that_was_created_is_kept_even_if_it_cannot_be_found():
+    assert plan([], TEXT, created=4) == Plan(4, edit=False, remove=())
+
+
 def test_text_that_came_after_ones_own_creation_stands():
     assert plan([comment(4, "newer")], TEXT, created=4) == Plan(4, edit=False, remove=())
 

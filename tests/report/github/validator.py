@@ -121,7 +121,7 @@ def installed():
             install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=1"]
             done = subprocess.run(install, cwd=BUILD, capture_output=True, text=True, timeout=INSTALL_S)
             if done.returncode:
-                raise OSError(f"npm ci: {done.stderr[-500:]}")
+                raise OSError(f"npm ci: {' '.join(done.stderr.split())[:300]}")
             package = BUILD / "node_modules/@octokit/openapi"
             whole = json.loads((package / "generated/api.github.com.json").read_text())
             description.write_text(json.dumps(part(whole, PATHS)))
