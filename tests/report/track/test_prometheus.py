@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.report.track.test_tensorboard import HOSTILE
 from tests.report.track.written import Written, finished
 
 parser = pytest.importorskip("prometheus_client.parser")
+DOCUMENT = (Path(__file__).parents[3] / "docs/track.md").read_text()
 RUN = "0123456789ab"
 PROMTOOL = shutil.which("promtool", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
@@ -143,6 +145,24 @@ def test_promtool_finds_nothing_to_say(names, tmp_path):
     text = export(record, tmp_path / "run.prom", live=False).read_bytes()
     done = subprocess.run([PROMTOOL, "check", "metrics"], input=text, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_document_lists_the_metrics(root):
+    judge(root, verdict("divergence", Outcome.PASSED))
+    found = families(export(root / "runs/seed-1", root / "run.prom", live=False)).values()
+    table = [line.split("|")[1:3] for line in DOCUMENT.splitlines() if line.startswith("| `switchback_")]
+    listed = {(name, kind.strip()) for names, kind in table for name in re.findall(r"`(\w+)`", names)}
+    assert listed == {(one.name + "_total" * (one.type == "counter"), one.type) for one in found}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="tests/report/track/get_promtool fetches promtool")
+def test_documented_rules_are_valid_and_name_metrics_that_exist(tmp_path):
+    (rules,) = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    (tmp_path / "rules.yaml").write_text(rules)
+    done = subprocess.run([PROMTOOL, "check", "rules", str(tmp_path / "rules.yaml")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    used = set(re.findall(r"switchback_\w+", rules))
+    assert used <= set(re.findall(r"^\| `(\w+)`", DOCUMENT, re.MULTILINE))
 
 
 def test_loss_that_is_not_finite_is_told_as_it_is(tmp_path):
