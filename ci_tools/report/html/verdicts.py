@@ -88,9 +88,10 @@ class Banner:
 
 
 def rows(verdicts: Verdicts) -> tuple[Row, ...]:
-    """Worst first; tests that have not ended among the errors."""
+    """Worst first, and of the failures the likely cause; tests that have not ended among the errors."""
     waiting = set(map(id, verdicts.pending))
-    every = worst_first([*verdicts.verdicts, *verdicts.pending])
+    causes_first = sorted((*verdicts.verdicts, *verdicts.pending), key=lambda one: one.gate != verdicts.cause)
+    every = worst_first(causes_first)
     return tuple(_row(verdict, id(verdict) in waiting) for verdict in every)
 
 
@@ -126,7 +127,7 @@ def banner(verdicts: Verdicts) -> Banner:
             detail += f"; {_count(len(bad), 'bad one')} {'does' if len(bad) == 1 else 'do'} not block, by gates.yaml"
         return Banner(tone=Outcome.PASSED, title="Can be merged", detail=f"{detail}.")
     word = {Outcome.FAILED: "failed", Outcome.ERROR: "could not be judged"}.get(first or Outcome.FAILED, "is undecided")
-    names = ", ".join(dict.fromkeys(one.gate for one in blocking))
+    names = ", ".join(dict.fromkeys(sorted((one.gate for one in blocking), key=lambda gate: gate != verdicts.cause)))
     title = "Undecided" if first is Outcome.INCONCLUSIVE else "Do not merge"
     detail = f"{_count(len(blocking), 'verdict')} in the way, the worst of which {word}: {names}."
     return Banner(tone=first or Outcome.FAILED, title=title, detail=detail)

@@ -1,5 +1,8 @@
 """The page in headless Chromium, spoken to by the DevTools protocol."""
 
+import json
+import random
+
 import pytest
 
 from benchmarks import browser
@@ -93,6 +96,18 @@ def test_scale_switches_between_linear_and_logarithmic(written):
         tab.evaluate(f"{button}.click()")
         assert tab.evaluate(f"{button}.getAttribute('aria-pressed')") != before
         assert tab.complaints == []
+
+
+def test_logarithmic_axis_has_a_few_places_within_any_range(written):
+    rng = random.Random(0)
+    ranges = [(10 ** rng.uniform(-12, 6), 10 ** rng.uniform(0.02, 14)) for _ in range(2000)]
+    with browser.opened(written / "passing.html") as tab:
+        asked = json.dumps([(low, low * ratio) for low, ratio in ranges])
+        found = tab.evaluate(f"{asked}.map(([low, high]) => logSplits(low, high))")
+    for (low, ratio), places in zip(ranges, found, strict=True):
+        assert 1 <= len(places) <= 10, (low, ratio)
+        assert all(low <= place <= low * ratio for place in places)
+        assert places == sorted(set(places))
 
 
 def test_verdicts_are_there_without_scripts(written):

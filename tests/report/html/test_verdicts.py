@@ -33,6 +33,13 @@ def test_refused_input_is_no_judgement():
     assert banner(cases.verdicts(cases.verdict(), refused=True)).title == "Not judged"
 
 
+def test_likely_cause_stands_first():
+    bad = [cases.verdict(gate, FAILED) for gate in ("plateau", "divergence", "stragglers")]
+    verdicts = cases.verdicts(*bad)
+    assert [row.verdict.gate for row in rows(verdicts)] == ["divergence", "plateau", "stragglers"]
+    assert banner(verdicts).detail.endswith("divergence, plateau, stragglers.")
+
+
 def test_test_that_has_not_ended_stands_among_the_errors():
     waiting = cases.verdict("slow", ERROR, blocks=True)
     found = rows(cases.verdicts(cases.verdict(), pending=(waiting,)))

@@ -36,15 +36,24 @@ const hidden = new Set();
 const font = () => `11px ${style("--sans")}`;
 const raised = (power) => String(power).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
 const plainPower = (v) => (v >= 1e-3 && v < 1e5 ? String(+v.toPrecision(1)) : `10${raised(Math.round(Math.log10(v)))}`);
-/* Of a logarithmic axis only powers of ten are named; of one of less than two decades, twice and five times them too. */
-const kept = (u, splits) => {
-  const leads = u.scales.y.max / u.scales.y.min > 90 ? [1] : [1, 2, 5];
-  const lead = (v) => v / 10 ** Math.floor(Math.log10(v) + 1e-9);
-  return splits.map((v) => (v > 0 && leads.some((one) => Math.abs(lead(v) - one) < 1e-6) ? v : null));
+/* Places to name on a logarithmic axis: powers of ten; over less than two decades twice and five times them, too, and
+   over a small part of one even steps. uPlot's own never ends for some ranges that begin between two powers. */
+const logSplits = (low, high) => {
+  const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high)), found = [];
+  if (high / low < 5) {
+    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((lead) => lead * power).find((one) => one >= rough);
+    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(+(at * step).toPrecision(12));
+    return found;
+  }
+  const leads = high / low > 90 ? [1] : [1, 2, 5], every = Math.ceil((last - first) / 8);
+  for (let power = Math.ceil(first / every) * every; power <= last; power += every) {
+    for (const lead of leads) found.push(+(lead * 10 ** power).toPrecision(12));
+  }
+  return found.filter((v) => v >= low && v <= high);
 };
 const logLabels = (u, splits) => splits.map((v) => {
-  if (v === null) return "";
-  return Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6 ? plainPower(v) : digits(v, 2);
+  return Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-6 ? plainPower(v) : digits(v, 3);
 });
 
 const axes = (log) => {
@@ -52,7 +61,7 @@ const axes = (log) => {
   const shared = { stroke: style("--muted"), font: font(), labelFont: font(), ticks: { show: false }, grid };
   const steps = (u, splits) => splits.map((v) => (v % 1 ? "" : v.toLocaleString("en")));
   const y = log
-    ? { values: logLabels, filter: kept, grid: { ...grid, filter: kept } }
+    ? { values: logLabels, splits: (u, axis, low, high) => logSplits(low, high), filter: (u, splits) => splits }
     : { values: (u, splits) => splits.map((v) => digits(v, 4)) };
   return [
     { ...shared, space: 64, size: 24, gap: 4, label: "step", labelSize: 16, labelGap: 0, values: steps },
