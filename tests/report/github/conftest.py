@@ -40,8 +40,9 @@ def prism():
 
 
 @pytest.fixture
-def hub(prism):
+def hub(prism, monkeypatch):
     """A server that shows every request to GitHub's own description, where npm can get it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     running = Hub(ROUTES)
     running.validate = prism.violations if prism.ready() else None
     yield running

@@ -26,7 +26,7 @@ PATHS = [
     f"{REPOSITORY}/pulls/{{pull_number}}",
     f"{REPOSITORY}/statuses/{{sha}}",
 ]
-INSTALL_S = 240
+INSTALL_S, START_S = 240, 120
 ASK_GRAPHQL = """
 import { validate } from "@octokit/graphql-schema";
 for (const error of validate(process.argv[1])) console.log(error.message);
@@ -85,6 +85,8 @@ class Prism:
         except (OSError, subprocess.SubprocessError) as error:
             self.why_not = f"{error}"
             return
+        too_long = threading.Timer(START_S, self._process.kill)
+        too_long.start()
         lines = []
         for line in self._process.stdout:
             lines.append(line.decode())
@@ -92,6 +94,7 @@ class Prism:
                 break
         else:
             self.why_not = f"Prism ended: {''.join(lines)}"
+        too_long.cancel()
         # Read on, lest it stops at a full pipe.
         self._log = threading.Thread(target=self._process.stdout.read, daemon=True)
         self._log.start()
