@@ -45,7 +45,7 @@ def config(meta: RunMeta) -> dict[str, Any]:
 
 def outcome(meta: RunMeta) -> dict[str, Any]:
     """How the run ended, for the line that stands for it in a table of runs."""
-    ended = {"status", "reason", "steps", "best_step", "best_metric", "train_seconds", "warnings"}
+    ended = {"status", "reason", "steps", "best_step", "best_metric", "train_seconds", "energy_joules", "warnings"}
     counts = {"resumes": len(meta.resumes), "recoveries": len(meta.recoveries)}
     return meta.model_dump(mode="json", include=ended) | counts
 

@@ -49,7 +49,7 @@ def steps(events):
 
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
-    return finished(tmp_path_factory.mktemp("record") / "seed-1")
+    return finished(tmp_path_factory.mktemp("record") / "seed-1", energy_joules=2.5)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,7 @@ def test_config_and_outcome_are_literal_text(run):
     for tag, key, value in (
         ("config", "params", {"lr": 0.1, "text": "<b>*bold*</b>\ud800"}),
         ("outcome", "status", "finished"),
+        ("outcome", "energy_joules", 2.5),
     ):
         text = run[tag][0][2].item().decode()
         assert all(line.startswith("    ") for line in text.splitlines()), "Markdown shows it as it is"
