@@ -14,14 +14,16 @@ _ROWS = 6
 """Of a table."""
 _STEEP = 5.0
 """Ratio of the largest to the smallest value from which on a loss is drawn on a logarithmic axis."""
+_LARGEST = 1e12
 _MEAN, _RANGE = "#3b82f6", "#9ca3af"
 """Both stand out from a white and from a black background."""
 
 
 def chart(curve: Curve) -> str:
-    """A Mermaid block: the mean over seeds, between the lowest and the highest of them; empty for under two points.
+    """A Mermaid block: the mean over seeds, between the lowest and the highest of them.
 
-    It ends before the first point where no seed has a finite value.
+    It ends before the first point where no seed has a finite value. Empty for under two points, and for numbers that
+    Mermaid, which reads no exponents, cannot hold.
     """
     rows = zip(curve.low, curve.mean, curve.high, strict=True)
     known = list(takewhile(lambda row: None not in row, rows))
@@ -29,9 +31,13 @@ def chart(curve: Curve) -> str:
     if len(known) < 2:
         return ""
     what = "loss" if curve.of == "loss" else "value"
-    smallest, largest = min(lines[0]), max(lines[2])
-    if curve.of == "loss" and 0 < smallest * _STEEP < largest:
+    if curve.of == "loss" and 0 < _lowest(lines) * _STEEP < _highest(lines):
         lines, what = [[math.log10(value) for value in line] for line in lines], "log10 of the loss"
+    low, high = _lowest(lines), _highest(lines)
+    if max(abs(low), abs(high)) > _LARGEST:
+        return ""
+    margin = (high - low) * 0.05 or abs(low) * 0.05 or 1.0
+    decimals = min(max(2 - math.floor(math.log10(margin)), 0), 18)
     drawn = [lines[1]] if curve.seeds < 2 else [lines[0], lines[2], lines[1]]
     colours = [_MEAN] if curve.seeds < 2 else [_RANGE, _RANGE, _MEAN]
     settings = '{"themeVariables": {"xyChart": {"plotColorPalette": "' + ", ".join(colours) + '"}}}'
@@ -39,8 +45,8 @@ def chart(curve: Curve) -> str:
         f"%%{{init: {settings}}}%%",
         "xychart-beta",
         f'    x-axis "step" {curve.step[0]} --> {curve.step[len(known) - 1]}',
-        f'    y-axis "{what}" {_range(lines[0], lines[2])}',
-        *(f"    line [{', '.join(f'{value:.5g}' for value in line)}]" for line in drawn),
+        f'    y-axis "{what}" {low - margin:.{decimals}f} --> {high + margin:.{decimals}f}',
+        *(f"    line [{', '.join(f'{value:.{decimals}f}' for value in line)}]" for line in drawn),
     ]
     return "\n".join(["```mermaid", *body, "```"])
 
@@ -69,8 +75,9 @@ def change(curve: Curve) -> str:
     return ends if curve.mean[-1] is not None else f"{ends}, then not finite"
 
 
-def _range(low: Sequence[float], high: Sequence[float]) -> str:
-    """Both ends of an axis, never equal, without an exponent, which Mermaid's axes do not read."""
-    first, last = min(low), max(high)
-    margin = (last - first) * 0.05 or abs(first) * 0.05 or 1.0
-    return f"{first - margin:.9f} --> {last + margin:.9f}"
+def _lowest(lines: Sequence[Sequence[float]]) -> float:
+    return min(map(min, lines))
+
+
+def _highest(lines: Sequence[Sequence[float]]) -> float:
+    return max(map(max, lines))

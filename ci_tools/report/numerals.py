@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 
 _MINUS = "\u2212"
+_HUGE = 1e9
+"""From here on a number is written with an exponent: nobody counts the digits, and there may be 300."""
 
 
 def short(value: float | None, digits: int = 4) -> str:
@@ -22,13 +24,16 @@ def places(values: Iterable[float | None], width: float = 0.0) -> int:
     if not largest:
         return 4
     enough = min(max(3 - math.floor(math.log10(largest)), 0), 12)
-    wanted = 1 - math.floor(math.log10(width)) if width > 0 else 0
+    wanted = 1 - math.floor(math.log10(width)) if 0 < width < math.inf else 0
     return min(max(enough, wanted), enough + 2)
 
 
 def fixed(value: float | None, decimals: int, plus: bool = False) -> str:
-    """With so many decimal places; `plus` puts a sign before a positive one, too."""
-    return "—" if value is None else _signed(f"{value:{'+' if plus else ''}.{decimals}f}")
+    """With so many decimal places, unless it is huge; `plus` puts a sign before a positive one, too."""
+    if value is None:
+        return "—"
+    form = f".{decimals}f" if abs(value) < _HUGE else ".4g"
+    return _signed(f"{value:{'+' if plus else ''}{form}}")
 
 
 def span(interval: tuple[float | None, float | None], decimals: int) -> str:

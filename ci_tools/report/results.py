@@ -64,7 +64,7 @@ def finite(value: object) -> float | None:
 Name = Annotated[str, AfterValidator(_checked)]
 """At most 120 printable characters that open no HTML tag; may be empty where there is nothing to name."""
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """SHA-256, hex; empty where unknown."""
 Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$")]
@@ -169,7 +169,7 @@ class SeedRun(Config):
     total_steps: Count = 0
     train_seconds: Seconds = 0.0
     gpus: Count = 0
-    joules: Seconds | None = None
+    joules: Annotated[float, Field(ge=0, le=1e18)] | None = None
     """Energy that its GPUs took while it trained; None where nothing measured it."""
     recoveries: Count = 0
     resumes: Count = 0
@@ -252,8 +252,9 @@ class Results(Config):
 
     @property
     def cause(self) -> str:
-        """The failed gate that most probably brought about the other failures; empty without any."""
-        return cause(one.gate for one in self.verdicts if one.outcome is Outcome.FAILED)
+        """The failed gate that most probably brought about the other failures, of those that block where any does."""
+        failed = [one for one in self.verdicts if one.outcome is Outcome.FAILED]
+        return cause(one.gate for one in [one for one in failed if one.blocks] or failed)
 
 
 def read(path: Path) -> Results:

@@ -22,7 +22,7 @@ def test_charts_hold_numbers_and_our_words_only(case):
         for line in lines:
             assert re.fullmatch(
                 r' +(x-axis "step" \d+ --> \d+|y-axis "(loss|value|log10 of the loss)" -?[\d.]+ --> -?[\d.]+'
-                r"|line \[-?[\d.e-]+(, -?[\d.e-]+)*\])",
+                r"|line \[-?[\d.]+(, -?[\d.]+)*\])",
                 line,
             ), line
 
@@ -68,3 +68,25 @@ def test_table_begins_with_the_first_point_and_ends_with_the_last():
     assert len(rows) == 6
     assert rows[0].startswith("| 9 |")
     assert rows[-1].startswith("| 399 |")
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-4, 1.0, 1e6, 1e11])
+def test_numbers_have_no_exponent_and_tell_the_points_apart(scale):
+    _, metric = cases.curves()
+    values = {key: tuple(value * scale for value in getattr(metric, key)) for key in ("mean", "low", "high")}
+    drawn = re.findall(r"line \[(.*)\]", charts.chart(metric.model_copy(update=values)))[-1].split(", ")
+    assert "e" not in "".join(drawn)
+    assert [float(value) for value in drawn] == pytest.approx(values["mean"], rel=0.01)
+    assert len(set(drawn)) == len(drawn)
+
+
+@pytest.mark.parametrize("values", [(1e300,) * 40, (-1e300, 1e300) * 20, (5e-324, 1.0) * 20])
+def test_numbers_beyond_measure_do_no_harm(values):
+    loss = cases.curves()[0].model_copy(update={"mean": values})
+    charts.chart(loss)
+    charts.points(loss)
+
+
+def test_mean_below_the_lowest_seed_is_drawn_as_it_is():
+    loss = cases.curves()[0].model_copy(update={"mean": (-1.0,) * 40})
+    assert 'y-axis "loss" -1' in charts.chart(loss)

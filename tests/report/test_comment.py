@@ -123,6 +123,24 @@ def test_comment_is_never_over_githubs_limit_and_says_what_it_shortened(sign):
         assert start in text
 
 
+@pytest.mark.parametrize("number", [1e308, -1e308, 5e-324])
+def test_comment_holds_any_number_and_stays_below_the_limit(number):
+    base = largest("x").model_dump()
+
+    def replaced(value):
+        if isinstance(value, dict):
+            return {key: item if key in LIMITED else replaced(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return tuple(map(replaced, value))
+        return number if isinstance(value, float) else value
+
+    assert units(render(Results.model_validate(replaced(base)), cases.LINKS)) <= LONGEST
+
+
+LIMITED = ("seconds", "ran_seconds", "gate_seconds", "pipeline_seconds", "train_seconds", "joules", "confidence")
+"""Numbers that the schema keeps within limits of their own."""
+
+
 def test_shortening_goes_by_priority():
     whole = render(cases.failing(), cases.LINKS)
     gone = []

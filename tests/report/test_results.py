@@ -149,6 +149,14 @@ def test_long_name_is_cut_visibly():
     assert name("x" * 500) == "x" * (LONGEST_NAME - 1) + "…"
 
 
+def test_cause_is_looked_for_among_what_blocks():
+    tolerated = cases.judged("stragglers", Outcome.FAILED, blocks=False)
+    blocking = [cases.judged(gate, Outcome.FAILED) for gate in ("plateau", "quality_floor")]
+    assert cases.results([tolerated, *blocking]).cause == "plateau"
+    assert cases.results([tolerated]).cause == "stragglers"
+    assert cases.results([]).cause == ""
+
+
 @pytest.mark.parametrize(
     ("outcomes", "refused", "code"),
     [
