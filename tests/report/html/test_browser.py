@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
 from benchmarks import browser
@@ -96,6 +97,30 @@ def test_scale_switches_between_linear_and_logarithmic(written):
         tab.evaluate(f"{button}.click()")
         assert tab.evaluate(f"{button}.getAttribute('aria-pressed')") != before
         assert tab.complaints == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda loss: 0 * loss,
+        lambda loss: loss * np.nan,
+        lambda loss: -loss,
+        lambda loss: loss * 1e-40,
+        lambda loss: np.where(np.arange(len(loss)) == 30, 3e38, loss),
+        lambda loss: np.where(np.arange(len(loss)) > 30, np.inf, loss),
+        lambda loss: loss * 0 + 0.0097,
+    ],
+    ids=["zero", "nan", "negative", "tiny", "huge", "infinite", "constant"],
+)
+def test_loss_of_any_kind_is_drawn_on_either_scale(change, tmp_path):
+    run = cases.pipeline(tmp_path, seeds=(1, 2), steps=60)
+    cases.change_loss(tmp_path / "runs/seed-1", change)
+    cases.page(run, cases.failing())
+    with browser.opened(tmp_path / "report/index.html") as tab:
+        tab.evaluate("document.querySelector('[data-chart=loss] .tools button')?.click()")
+        tab.settle()
+        assert tab.complaints == []
+        assert tab.evaluate(f"({PAINTED})('loss')") > 2
 
 
 def test_logarithmic_axis_has_a_few_places_within_any_range(written):

@@ -4,6 +4,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ci_tools.errors import DataError, RecordError
@@ -135,7 +136,7 @@ def test_empty_pipeline_is_a_page_in_words(tmp_path):
 
 def test_loss_that_is_not_finite_is_marked(tmp_path):
     run = cases.pipeline(tmp_path, seeds=(1,))
-    cases.poison(tmp_path / "runs/seed-1", step=100)
+    cases.change_loss(tmp_path / "runs/seed-1", lambda loss: np.where(np.arange(len(loss)) == 100, np.nan, loss))
     text = page(run, cases.failing())
     (line,) = data(text)["charts"][0]["lines"]
     assert line["nonfinite"] == [100]

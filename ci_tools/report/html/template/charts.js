@@ -36,16 +36,18 @@ const hidden = new Set();
 const font = () => `11px ${style("--sans")}`;
 const raised = (power) => String(power).replace(/./g, (c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]));
 const plainPower = (v) => (v >= 1e-3 && v < 1e5 ? String(+v.toPrecision(1)) : `10${raised(Math.round(Math.log10(v)))}`);
+/* Places to name on an axis: at most five, by steps of 1, 2 or 5 times a power of ten. */
+const evenSplits = (low, high) => {
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough)), found = [];
+  const step = [1, 2, 5, 10].map((lead) => lead * power).find((one) => one >= rough) || rough;
+  for (let at = Math.ceil(low / step); at * step <= high && found.length < 9; at++) found.push(+(at * step).toPrecision(12));
+  return found;
+};
 /* Places to name on a logarithmic axis: powers of ten; over less than two decades twice and five times them, too, and
    over a small part of one even steps. uPlot's own never ends for some ranges that begin between two powers. */
 const logSplits = (low, high) => {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high)), found = [];
-  if (high / low < 5) {
-    const rough = (high - low) / 4, power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((lead) => lead * power).find((one) => one >= rough);
-    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(+(at * step).toPrecision(12));
-    return found;
-  }
+  if (high / low < 5) return evenSplits(low, high);
   const leads = high / low > 90 ? [1] : [1, 2, 5], every = Math.ceil((last - first) / 8);
   for (let power = Math.ceil(first / every) * every; power <= last; power += every) {
     for (const lead of leads) found.push(+(lead * 10 ** power).toPrecision(12));
@@ -62,7 +64,7 @@ const axes = (log) => {
   const steps = (u, splits) => splits.map((v) => (v % 1 ? "" : v.toLocaleString("en")));
   const y = log
     ? { values: logLabels, splits: (u, axis, low, high) => logSplits(low, high), filter: (u, splits) => splits }
-    : { values: (u, splits) => splits.map((v) => digits(v, 4)) };
+    : { values: (u, splits) => splits.map((v) => digits(v, 4)), splits: (u, axis, low, high) => evenSplits(low, high) };
   return [
     { ...shared, space: 64, size: 24, gap: 4, label: "step", labelSize: 16, labelGap: 0, values: steps },
     { ...shared, space: 32, size: 54, gap: 6, ...y },
@@ -269,6 +271,15 @@ class Ratios extends Plot {
       if (known.length) parts.push(element("span", "value", `${digits(known[0], 2)} to ${digits(known[known.length - 1], 2)} over the layers`));
     }
     this.readout.replaceChildren(...parts);
+  }
+
+  /* A step from elsewhere points at no line. */
+  follow(step) {
+    super.follow(step);
+    if (!this.u) return;
+    this.u.setSeries(null, { focus: true });
+    this.focused = null;
+    this.show(this.u.cursor.idx ?? null);
   }
 
   redraw() { this.select(this.seed); }

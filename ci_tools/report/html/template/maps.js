@@ -146,6 +146,7 @@ class HeatMap {
     this.at = at;
     const { left, top, width, height } = this.frame;
     this.marker.hidden = at === null;
+    this.marker.classList.remove("across");
     if (at === null) {
       this.readout.replaceChildren(element("span", "step", this.grid.idle));
       cursor.move(null, this);
@@ -169,6 +170,7 @@ class HeatMap {
     const { left, top, width, height } = this.frame;
     const share = step === null ? -1 : step / (this.grid.width * this.grid.count);
     this.marker.hidden = share < 0 || share >= 1;
+    this.marker.classList.add("across");
     const set = { left: left + share * width, top, width: 1, height };
     for (const [name, value] of Object.entries(set)) this.marker.style[name] = `${value}px`;
   }
