@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class Tab:
     def complaints(self) -> list[str]:
         """What the page wrote to the console, what it threw, and what its policy refused."""
         told = []
-        for event in self._pipe.events:
+        for event in self._pipe.events[self._session]:
             values = event.get("params", {})
             if event["method"] == "Runtime.consoleAPICalled":
                 told.append(" ".join(str(one.get("value", one.get("description"))) for one in values["args"]))
@@ -60,7 +61,7 @@ class Tab:
     @property
     def requests(self) -> list[str]:
         """Every address that was asked for."""
-        sent = [event for event in self._pipe.events if event["method"] == "Network.requestWillBeSent"]
+        sent = [one for one in self._pipe.events[self._session] if one["method"] == "Network.requestWillBeSent"]
         return [event["params"]["request"]["url"] for event in sent]
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
@@ -73,44 +74,56 @@ class Tab:
         self.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@contextmanager
-def opened(
-    path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False, scripts: bool = True
-) -> Iterator[Tab]:
-    """A page from a file, drawn.
+class Browser:
+    """A running Chromium."""
 
-    Args:
-        path: of the HTML file.
-        width: of the window, in CSS pixels.
-        height: of the window.
-        dark: whether the reader prefers dark colours.
-        phone: whether it is a touch screen with twice the pixels.
-        scripts: whether JavaScript is on.
-    """
-    with tempfile.TemporaryDirectory() as profile, _started(profile) as pipe:
-        target = pipe.call("Target.createTarget", {"url": "about:blank"})["targetId"]
-        session = pipe.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
-        tab = Tab(pipe, session)
+    def __init__(self, pipe: "_Pipe") -> None:
+        self._pipe = pipe
+
+    @contextmanager
+    def opened(
+        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False,
+        scripts: bool = True,
+    ) -> Iterator[Tab]:  # fmt: skip
+        """A page from a file, drawn.
+
+        Args:
+            path: of the HTML file.
+            width: of the window, in CSS pixels.
+            height: of the window.
+            dark: whether the reader prefers dark colours.
+            phone: whether it is a touch screen with twice the pixels.
+            scripts: whether JavaScript is on.
+        """
+        target = self._pipe.call("Target.createTarget", {"url": "about:blank"})["targetId"]
+        session = self._pipe.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
+        tab = Tab(self._pipe, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         tab.call("Emulation.setEmulatedMedia", features=[scheme])
+        scale = 2 if phone else 1
         tab.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone
         )
-        if not scripts:
-            tab.call("Emulation.setScriptExecutionDisabled", value=True)
+        tab.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         start = time.perf_counter()
         tab.call("Page.navigate", url=path.resolve().as_uri())
-        pipe.wait_for("Page.loadEventFired")
+        self._pipe.wait_for("Page.loadEventFired", session)
         if scripts:
             tab.settle()
         tab.open_seconds = time.perf_counter() - start
-        yield tab
+        try:
+            yield tab
+        finally:
+            self._pipe.call("Target.closeTarget", {"targetId": target})
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A Chromium of one's own, with an empty profile."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _process(profile) as pipe:
+        yield Browser(pipe)
 
 
 class _Pipe:
@@ -118,7 +131,8 @@ class _Pipe:
 
     def __init__(self, down: int, up: int) -> None:
         self._down, self._up, self._rest, self._count = down, up, b"", 0
-        self.events: list[dict[str, Any]] = []
+        self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        """By session."""
 
     def call(self, method: str, parameters: dict[str, Any], session: str = "") -> dict[str, Any]:
         self._count += 1
@@ -133,14 +147,17 @@ class _Pipe:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 result: dict[str, Any] = answer["result"]
                 return result
-            self.events.append(answer)
+            self._keep(answer)
 
-    def wait_for(self, method: str) -> None:
+    def wait_for(self, method: str, session: str) -> None:
         deadline = time.monotonic() + _SECONDS
-        while all(event["method"] != method for event in self.events):
+        while all(event["method"] != method for event in self.events[session]):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no {method} within {_SECONDS:.0f} s")
-            self.events.append(self._next())
+            self._keep(self._next())
+
+    def _keep(self, event: dict[str, Any]) -> None:
+        self.events[event.get("sessionId", "")].append(event)
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
@@ -157,7 +174,7 @@ class _Pipe:
 
 
 @contextmanager
-def _started(profile: str) -> Iterator[_Pipe]:
+def _process(profile: str) -> Iterator[_Pipe]:
     (their_down, down), (up, their_up) = os.pipe(), os.pipe()
 
     def hand_over() -> None:  # Chromium reads from 3 and writes to 4; neither end may be overwritten on the way

@@ -60,7 +60,7 @@ def _measure(result: Result, name: str, root: Path, seeds: list[int], repeats: i
         return
     seconds = []
     for _ in range(repeats):
-        with browser.opened(page) as tab:
+        with browser.started() as chromium, chromium.opened(page) as tab:
             seconds.append(tab.open_seconds)
             if tab.complaints:
                 raise TrainingFailed(f"the page complains: {tab.complaints[0]}", where=page)

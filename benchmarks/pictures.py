@@ -42,7 +42,8 @@ def _page(folder: Path) -> Path:
 def _draw(
     name: str, page: Path, *, height: int, width: int = 1280, dark: bool = False, phone: bool = False, script: str = ""
 ) -> None:
-    with browser.opened(page, width=width, height=height, dark=dark, phone=phone) as tab:
+    options = {"width": width, "height": height, "dark": dark, "phone": phone}
+    with browser.started() as chromium, chromium.opened(page, **options) as tab:
         if script:
             tab.evaluate(script)
             tab.settle()

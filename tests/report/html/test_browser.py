@@ -23,6 +23,12 @@ PAINTED = """(id) => {
 
 
 @pytest.fixture(scope="module")
+def chromium():
+    with browser.started() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def written(finished, tmp_path_factory):
     """Page by kind of verdicts."""
     folder = tmp_path_factory.mktemp("pages")
@@ -33,8 +39,8 @@ def written(finished, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["passing", "failing", "undecided", "first"])
-def test_page_opens_without_a_complaint_and_asks_nobody(name, written):
-    with browser.opened(written / f"{name}.html") as tab:
+def test_page_opens_without_a_complaint_and_asks_nobody(name, written, chromium):
+    with chromium.opened(written / f"{name}.html") as tab:
         assert tab.complaints == []
         assert [url for url in tab.requests if not url.startswith("file:")] == []
         assert tab.evaluate(DRAWN) >= 9
@@ -42,8 +48,8 @@ def test_page_opens_without_a_complaint_and_asks_nobody(name, written):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize(("width", "phone"), [(1280, False), (390, True)])
-def test_page_fits_the_window_in_light_and_dark(width, phone, dark, written):
-    with browser.opened(written / "failing.html", width=width, phone=phone, dark=dark) as tab:
+def test_page_fits_the_window_in_light_and_dark(width, phone, dark, written, chromium):
+    with chromium.opened(written / "failing.html", width=width, phone=phone, dark=dark) as tab:
         assert tab.evaluate(OVERFLOW) <= 0
         for chart in ("loss", "map", "histograms", "ratios"):
             assert tab.evaluate(f"({PAINTED})('{chart}')") > 5, chart
@@ -51,17 +57,17 @@ def test_page_fits_the_window_in_light_and_dark(width, phone, dark, written):
         assert (sum(map(int, ground[4:-1].split(", "))) < 200) == dark
 
 
-def test_hostile_names_run_nothing(tmp_path):
+def test_hostile_names_run_nothing(tmp_path, chromium):
     for at, text in enumerate(SEEDLINGS[:6]):
         root = tmp_path / str(at)
         full(root, text)
-        with browser.opened(root / "report/index.html") as tab:
+        with chromium.opened(root / "report/index.html") as tab:
             assert tab.complaints == []
             assert tab.evaluate("document.querySelectorAll('img, iframe, object, form, b[onmouseover]').length") == 0
 
 
-def test_cursor_of_one_chart_moves_in_all_and_speaks_when_keys_move_it(written):
-    with browser.opened(written / "passing.html") as tab:
+def test_cursor_of_one_chart_moves_in_all_and_speaks_when_keys_move_it(written, chromium):
+    with chromium.opened(written / "passing.html") as tab:
         tab.evaluate("document.querySelector('[data-chart=loss] .plot').focus()")
         for key in ("End", "ArrowLeft"):
             tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key)
@@ -72,8 +78,8 @@ def test_cursor_of_one_chart_moves_in_all_and_speaks_when_keys_move_it(written):
         assert tab.evaluate("document.getElementById('live').textContent").startswith(f"step {cases.STEPS - 2}")
 
 
-def test_heat_map_is_read_by_keys_and_shows_the_layer_chosen(written):
-    with browser.opened(written / "passing.html") as tab:
+def test_heat_map_is_read_by_keys_and_shows_the_layer_chosen(written, chromium):
+    with chromium.opened(written / "passing.html") as tab:
         tab.evaluate("document.querySelector('[data-chart=map] .plot').focus()")
         for key in ("ArrowDown", "ArrowDown", "ArrowRight", "Enter"):
             tab.call("Input.dispatchKeyEvent", type="keyDown", key=key, code=key)
@@ -82,16 +88,16 @@ def test_heat_map_is_read_by_keys_and_shows_the_layer_chosen(written):
         assert tab.evaluate("document.querySelector('[data-chart=histograms] select').value") == "2"
 
 
-def test_seed_that_is_switched_off_leaves_every_curve(written):
-    with browser.opened(written / "passing.html") as tab:
+def test_seed_that_is_switched_off_leaves_every_curve(written, chromium):
+    with chromium.opened(written / "passing.html") as tab:
         values = "document.querySelectorAll('[data-chart=loss] .readout .value').length"
         assert tab.evaluate(values) == len(cases.SEEDS)
         tab.evaluate("document.querySelector('#seeds button:nth-child(2)').click()")
         assert tab.evaluate(values) == len(cases.SEEDS) - 1
 
 
-def test_scale_switches_between_linear_and_logarithmic(written):
-    with browser.opened(written / "passing.html") as tab:
+def test_scale_switches_between_linear_and_logarithmic(written, chromium):
+    with chromium.opened(written / "passing.html") as tab:
         button = "document.querySelector('[data-chart=loss] .tools button')"
         before = tab.evaluate(f"{button}.getAttribute('aria-pressed')")
         tab.evaluate(f"{button}.click()")
@@ -112,21 +118,21 @@ def test_scale_switches_between_linear_and_logarithmic(written):
     ],
     ids=["zero", "nan", "negative", "tiny", "huge", "infinite", "constant"],
 )
-def test_loss_of_any_kind_is_drawn_on_either_scale(change, tmp_path):
+def test_loss_of_any_kind_is_drawn_on_either_scale(change, tmp_path, chromium):
     run = cases.pipeline(tmp_path, seeds=(1, 2), steps=60)
     cases.change_loss(tmp_path / "runs/seed-1", change)
     cases.page(run, cases.failing())
-    with browser.opened(tmp_path / "report/index.html") as tab:
+    with chromium.opened(tmp_path / "report/index.html") as tab:
         tab.evaluate("document.querySelector('[data-chart=loss] .tools button')?.click()")
         tab.settle()
         assert tab.complaints == []
         assert tab.evaluate(f"({PAINTED})('loss')") > 2
 
 
-def test_logarithmic_axis_has_a_few_places_within_any_range(written):
+def test_logarithmic_axis_has_a_few_places_within_any_range(written, chromium):
     rng = random.Random(0)
     ranges = [(10 ** rng.uniform(-12, 6), 10 ** rng.uniform(0.02, 14)) for _ in range(2000)]
-    with browser.opened(written / "passing.html") as tab:
+    with chromium.opened(written / "passing.html") as tab:
         asked = json.dumps([(low, low * ratio) for low, ratio in ranges])
         found = tab.evaluate(f"{asked}.map(([low, high]) => logSplits(low, high))")
     for (low, ratio), places in zip(ranges, found, strict=True):
@@ -135,16 +141,16 @@ def test_logarithmic_axis_has_a_few_places_within_any_range(written):
         assert places == sorted(set(places))
 
 
-def test_verdicts_are_there_without_scripts(written):
-    with browser.opened(written / "failing.html", scripts=False) as tab:
+def test_verdicts_are_there_without_scripts(written, chromium):
+    with chromium.opened(written / "failing.html", scripts=False) as tab:
         shown = tab.call("DOM.getDocument", depth=-1)["root"]["nodeId"]
         found = tab.call("DOM.querySelectorAll", nodeId=shown, selector="tbody.verdict")["nodeIds"]
         assert len(found) == 3
 
 
-def test_printing_opens_what_is_folded_and_folds_it_again(written):
+def test_printing_opens_what_is_folded_and_folds_it_again(written, chromium):
     folded = "document.querySelectorAll('details:not([open])').length"
-    with browser.opened(written / "failing.html") as tab:
+    with chromium.opened(written / "failing.html") as tab:
         before = tab.evaluate(folded)
         tab.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert tab.evaluate(folded) == tab.evaluate("document.querySelectorAll('.passed .evidence').length") > 0
@@ -153,8 +159,8 @@ def test_printing_opens_what_is_folded_and_folds_it_again(written):
         assert len(tab.call("Page.printToPDF")["data"]) > 10_000
 
 
-def test_everything_that_takes_keys_has_a_name(written):
+def test_everything_that_takes_keys_has_a_name(written, chromium):
     nameless = """[...document.querySelectorAll('a[href], button, select, summary, [tabindex]')].filter(
       x => !(x.ariaLabel || x.textContent.trim() || x.closest('label')?.textContent.trim())).length"""
-    with browser.opened(written / "failing.html") as tab:
+    with chromium.opened(written / "failing.html") as tab:
         assert tab.evaluate(nameless) == 0
