@@ -67,6 +67,7 @@ def vanishing_gradients(training: Training) -> Reading:
             "unexplained share": unexplained,
             "from step": int(edges[at]),
             "to step": int(edges[at + 3]),
+            "layer": training.layers[groups[0][0]],
             "log10 gradient norm": {training.layers[i]: series.median(norm_SL[:, i]) for i in groups[0]},
         },
     )

@@ -54,7 +54,7 @@ def numerical_instability(training: Training) -> Reading:
                 f"{broken} steps, the first being step {training.step_S[row]}, have a NaN or infinite loss or gradient "
                 f"({len(bad)} layers, the last {layer}) though the loss had not risen before."
             ),
-            evidence=evidence | {"first nonfinite step": int(training.step_S[row])},
+            evidence=evidence | {"first nonfinite step": int(training.step_S[row]), "layer": layer},
         )
     if shadow_L is None:
         why = "the loss diverged before any" if len(training.shadow_step_H) else "the run took no"
@@ -66,7 +66,7 @@ def numerical_instability(training: Training) -> Reading:
             f"At step {shadow_step} the gradient's rounding error is {ratio:.3g} times the unavoidable one in the "
             f"median layer, {shadow_L[worst]:.3g} times in {training.layers[worst]}."
         ),
-        evidence=evidence,
+        evidence=evidence | {"layer": training.layers[worst]},
     )
 
 

@@ -123,14 +123,19 @@ def judged(verdict: Verdict) -> Judged:
 
 
 def _facts(evidence: Mapping[str, Any]) -> Iterable[Fact]:
-    """The numbers of the evidence, and what it names; of a list of columns, the first."""
-    columns = evidence.get("columns")
+    """The numbers of the evidence, and what it names; of a list of columns and one of steps, the first."""
+    columns, steps = evidence.get("columns"), evidence.get("steps")
     first = columns[0] if isinstance(columns, list) and columns and isinstance(columns[0], Mapping) else {}
-    for key, value in {**first, **evidence}.items():
+    earliest = {"first step": min(known)} if (known := [s for s in _list(steps) if finite(s) is not None]) else {}
+    for key, value in {**first, **earliest, **evidence}.items():
         if (number := finite(value)) is not None:
             yield Fact(name=name(key), value=number)
         elif key in _NAMING and isinstance(value, str):
             yield Fact(name=name(key), value=name(value))
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _fingerprint(stack: Mapping[str, str]) -> dict[str, str]:

@@ -55,14 +55,7 @@ def points(curve: Curve) -> str:
     """A table of a few points, the first and the last among them."""
     count = len(curve.step)
     chosen = sorted({round(i * (count - 1) / max(min(count, _ROWS) - 1, 1)) for i in range(min(count, _ROWS))})
-    rows = [
-        (
-            f"{curve.step[i]:,}",
-            numerals.short(curve.mean[i]),
-            f"{numerals.short(curve.low[i])} to {numerals.short(curve.high[i])}",
-        )
-        for i in chosen
-    ]
+    rows = [(f"{curve.step[i]:,}", *_values(curve, i)) for i in chosen]
     return markdown.table(("step", "mean", f"lowest to highest of {curve.seeds} seeds"), rows, right=(0, 1, 2))
 
 
@@ -73,6 +66,13 @@ def change(curve: Curve) -> str:
         return "not finite"
     ends = f"{numerals.short(known[0])} → {numerals.short(known[-1])}"
     return ends if curve.mean[-1] is not None else f"{ends}, then not finite"
+
+
+def _values(curve: Curve, point: int) -> tuple[str, str]:
+    if curve.mean[point] is None:
+        return "not finite", ""
+    ends = numerals.short(curve.low[point]), numerals.short(curve.high[point])
+    return numerals.short(curve.mean[point]), " to ".join(ends)
 
 
 def _lowest(lines: Sequence[Sequence[float]]) -> float:

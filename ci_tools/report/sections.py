@@ -197,7 +197,7 @@ def _failure(one: Judged, results: Results, evidence: bool) -> str:
         f"**{wording.SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {wording.why(one, results)}"
     ]
     if numbers := wording.measured(one):
-        lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
+        lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}. {wording.place(one)}".rstrip())
     if fix := wording.remedy(one):
         lines.append(f"**Try:** {fix}.")
     parts = ["\\\n".join(lines)]

@@ -16,6 +16,9 @@ _AGAINST_BASE = (
     "slices_against_main",
 )
 """Gates that say nothing without a base revision."""
+_STEPS = ("onset", "first nonfinite step", "first step", "from step", "worst shadow step", "step")
+"""Evidence that says when trouble began, the first of these that is there."""
+_WHERE = ("layer", "column")
 _UNDECIDED = "raise against_main.max_seeds in gates.yaml, enlarge the test split, or accept a wider margin"
 _BASES = {
     "default": "the gate's default",
@@ -47,6 +50,17 @@ def measured(one: Judged) -> str:
         between = f" (interval {numerals.between(one.interval)})"
     sign = ">" if one.statistic > one.threshold else "≤"
     return f"{numerals.short(one.statistic)}{between} {sign} {numerals.short(one.threshold)}{unit}"
+
+
+def place(one: Judged) -> str:
+    """The step and the layer or column where it showed, `At step 210, in x.` say; empty where neither is known."""
+    known = {fact.name: fact.value for fact in one.facts}
+    step = next((value for key in _STEPS if isinstance(value := known.get(key), float)), None)
+    name = next((value for key in _WHERE if isinstance(value := known.get(key), str) and value), "")
+    parts = [f"at step {step:,.0f}"] if step is not None and 0 <= step < 1e12 else []
+    parts += [f"in {code(name)}"] if name else []
+    said = ", ".join(parts)
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def basis(one: Judged) -> str:

@@ -67,6 +67,7 @@ def test_gradient_that_breaks_without_warning_is_named_with_step_and_layer():
     found = numerical_instability(with_nonfinite(specimen.clean(1), [77]))
     assert failed(found)
     assert found.reading.evidence["first nonfinite step"] == 77
+    assert found.reading.evidence["layer"] in found.reading.diagnosis
     assert specimen.LAYERS[6] in found.reading.diagnosis
 
 

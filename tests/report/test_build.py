@@ -76,13 +76,14 @@ def test_no_sentence_crosses(run):
 
 def test_numbers_of_the_evidence_cross_and_what_it_names(run):
     column = {"column": "amount", "split": "test", "size": 0.3}
-    evidence = {"step": 210, "ratio": 1.5, "open": math.inf, "known": True, "layer": "input.weight"}
+    evidence = {"step": 210, "ratio": 1.5, "open": math.inf, "known": True, "layer": "input.weight", "steps": [90, 60]}
     judge(run, verdict(evidence={**evidence, "columns": [column, {"column": "other"}]}))
     (one,) = build(run).verdicts
     assert one.facts == (
         Fact(name="column", value="amount"),
         Fact(name="split", value="test"),
         Fact(name="size", value=0.3),
+        Fact(name="first step", value=60.0),
         Fact(name="step", value=210.0),
         Fact(name="ratio", value=1.5),
         Fact(name="layer", value="input.weight"),

@@ -77,3 +77,19 @@ def test_comparison_that_does_not_decide_needs_more_evidence_not_another_model()
     one = cases.judged("quality_against_main", Outcome.INCONCLUSIVE, 0.01, 0.02, (-0.01, 0.03))
     assert "max_seeds" in wording.remedy(one)
     assert "max_seeds" not in wording.remedy(one.model_copy(update={"outcome": Outcome.FAILED}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"step": 213.0, "onset": 210.0}, "At step 210."),
+        ({"first_step": 1200.0, "layer": "input.bias"}, "At step 1,200, in `input.bias`."),
+        ({"column": "amount", "size": 0.3}, "In `amount`."),
+        ({"layer": 3.0, "step": "x"}, ""),
+        ({"step": -1.0}, ""),
+        ({"step": 1e300}, ""),
+        ({}, ""),
+    ],
+)
+def test_first_step_and_layer_are_told_where_they_are_known(facts, said):
+    assert wording.place(cases.judged("divergence", Outcome.FAILED, 2.0, 1.0, facts=cases.facts(**facts))) == said
