@@ -193,11 +193,10 @@ def _compared(one: Metric) -> tuple[str, ...]:
 
 def _failure(one: Judged, results: Results, evidence: bool) -> str:
     blocks = "blocks" if one.blocks else "does not block"
-    lines = [
-        f"**{wording.SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {wording.why(one, results)}"
-    ]
+    told = f"{wording.why(one, results)} {wording.place(one)}".rstrip()
+    lines = [f"**{wording.SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {told}"]
     if numbers := wording.measured(one):
-        lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}. {wording.place(one)}".rstrip())
+        lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
     if fix := wording.remedy(one):
         lines.append(f"**Try:** {fix}.")
     parts = ["\\\n".join(lines)]
