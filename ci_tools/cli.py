@@ -252,10 +252,10 @@ def track(
     seconds: Annotated[float, typer.Option(min=1.0, help="That W&B has to answer, at either end of a run.")] = 20.0,
     as_json: AsJson = False,
 ) -> None:
-    """Tell a tracker of runs: every step, histograms, verdicts, artifacts.
+    """Tell W&B, TensorBoard or Prometheus of runs.
 
-    Told again, a run gains nothing twice. Without a key, or without an answer from W&B, data for it is kept in wandb/
-    for `wandb sync`, and the exit code is 0.
+    Every step, histograms, verdicts, artifacts; told again, a run gains nothing twice. Without a key or an answer, data
+    for W&B is kept in wandb/ for `wandb sync`, and the exit code is 0.
     """
     with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
         from ci_tools.report.track import command

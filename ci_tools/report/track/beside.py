@@ -24,22 +24,26 @@ _NICE = 19
 
 def configured(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether W&B was set up for this shell."""
-    return bool(environ.get(KEY) or environ.get("WANDB_MODE", "disabled") != "disabled")
+    return bool(environ.get(KEY) or environ.get("WANDB_MODE")) and environ.get("WANDB_MODE") != "disabled"
 
 
 @contextmanager
-def tracking(grace: float = GRACE) -> Iterator[None]:
-    """Tell W&B of the records that are written while the body runs; do nothing where it is not configured.
+def tracking(grace: float = GRACE) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Tell W&B of the records that are written while the body runs, by the process that is yielded.
 
-    The key is taken out of this process's environment meanwhile: the code that trains has no use for it.
+    None, and nothing done, where W&B is not configured. The key is taken out of this process's environment meanwhile:
+    the code that trains has no use for it.
+
+    Args:
+        grace: seconds to wait for the process in the end; it goes on by itself where they do not suffice.
     """
     if not configured():
-        yield
+        yield None
         return
     process = _start()
     key = os.environ.pop(KEY, None)
     try:
-        yield
+        yield process
     finally:
         if key is not None:
             os.environ[KEY] = key

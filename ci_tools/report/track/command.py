@@ -102,16 +102,22 @@ def export(to: str, records: Sequence[Path], out: Path, *, live: bool = False, w
     return told
 
 
-def attend(root: Path, ended: threading.Event, say: Callable[[str], None]) -> None:
+def attend(root: Path, ended: threading.Event, say: Callable[[str], None], seconds: float = SECONDS) -> None:
     """Tell W&B of each record while it is written; once `ended` is set, of all that is left, and of the verdicts.
 
     Nothing is raised: what is wrong with records or verdicts, the run itself says.
+
+    Args:
+        root: of the repository.
+        ended: set when nothing more will be written.
+        say: takes each line of what became of it, in the end.
+        seconds: as in `track`.
     """
     from ci_tools.report.build import seeds_of
 
     told = Tracked()
     try:
-        teller = _Teller(Client(root), root)
+        teller = _Teller(Client(root, seconds), root)
         told = teller.told
         while not ended.wait(EVERY):
             for path in sorted((root / "runs").glob(f"*/{META}")):
@@ -123,7 +129,7 @@ def attend(root: Path, ended: threading.Event, say: Callable[[str], None]) -> No
         teller.verdicts(records)
     except (SwitchbackError, OSError, ModuleNotFoundError) as error:
         told.warnings.append(str(error if isinstance(error, SwitchbackError) else explain(error)))
-    for line in (str(told), *(f"warning: {warning}" for warning in told.warnings)):
+    for line in (*str(told).splitlines(), *(f"warning: {warning}" for warning in told.warnings)):
         say(line)
 
 

@@ -4,17 +4,23 @@ import netrc
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ci_tools.errors import DependencyUnavailable
 from ci_tools.report.track.history import Histogram, Point
+from ci_tools.report.track.journal import rows_kept
 
 SECONDS = 20.0
 """That W&B has to answer at the start of a run, and again to take the rest at its end."""
+WRITTEN = 5.0
+"""Seconds after which offline data that is not on the disk will not come any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +92,7 @@ class Client:
         try:
             return Session(self._wandb, self._init(mode="offline", **about), online=False)
         except Exception as error:
-            raise _not_kept(self._folder, error) from error
+            raise _not_kept(self._folder, _first_line(error)) from error
 
     def _give_up(self, error: Exception) -> None:
         why = _first_line(error)
@@ -130,11 +136,32 @@ class Client:
 
 
 class Session:
-    """One run of W&B while it is open."""
+    """One run of W&B while it is open; left by an error, it ends as failed, and what a full disk made of it is deleted.
+
+    Raises (from every method):
+        DependencyUnavailable: offline, and the disk does not take the data.
+    """
 
     def __init__(self, wandb: Any, run: Any, *, online: bool) -> None:
         self._wandb, self._run, self._online = wandb, run, online
         self._missing = False
+        self._logged = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            with suppress(Exception):
+                self._run.finish(exit_code=1)
+        if isinstance(error, DependencyUnavailable):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._run.settings.sync_dir)
 
     @property
     def rows(self) -> int:
@@ -146,6 +173,7 @@ class Session:
         if point.number >= self.rows:
             values = {name: self._own(value) for name, value in point.values.items()} | {"_timestamp": point.at}
             self._attempt(lambda: self._run.log(values, step=point.number, commit=True))
+            self._logged += 1
 
     def describe(self, tags: Sequence[str], summary: Mapping[str, Any]) -> None:
         """Replace the tags, and the entries of the summary that are named."""
@@ -169,7 +197,7 @@ class Session:
         metadata: Mapping[str, Any] | None = None,
         used: bool = False,
     ) -> None:
-        """Log a set of files; W&B keeps one version of equal ones. Without an answer from W&B nobody waits twice.
+        """Log a set of files; of equal ones W&B keeps one version. Once W&B failed to answer it is not asked for more.
 
         Args:
             name: of the artifact.
@@ -178,9 +206,13 @@ class Session:
             metadata: plain values.
             used: whether the run took it in, rather than brought it forth.
         """
-        if self._missing:
-            return
-        artifact = self._wandb.Artifact(name, type=kind, metadata=dict(metadata or {}))
+        if not self._missing:
+            self._attempt(lambda: self._log_artifact(name, kind, files, metadata or {}, used))
+
+    def _log_artifact(
+        self, name: str, kind: str, files: Mapping[str, Path | str], metadata: Mapping[str, Any], used: bool
+    ) -> None:
+        artifact = self._wandb.Artifact(name, type=kind, metadata=dict(metadata))
         for inside, content in files.items():
             if isinstance(content, Path):
                 artifact.add_file(str(content), name=inside)
@@ -189,33 +221,32 @@ class Session:
                     file.write(content)
         if used:
             # `run.use_artifact` does the same, but refuses to work offline and waits for the upload without a limit.
-            self._attempt(lambda: self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True))
+            self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
         else:
-            self._attempt(lambda: self._run.log_artifact(artifact))
+            self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int = 0) -> Sent:
-        """End the run; W&B shows it as finished, or with another exit code as failed.
-
-        Raises:
-            DependencyUnavailable: offline, and the disk did not take it.
-        """
-        folder = Path(self._run.settings.sync_dir)
-        try:
-            self._attempt(lambda: self._run.finish(exit_code=exit_code))
-        except Exception as error:
-            raise _not_kept(folder, error) from error
+        """End the run; W&B shows it as finished, or with another exit code as failed."""
+        folder = self._folder
+        self._attempt(lambda: self._run.finish(exit_code=exit_code))
         if not self._online:
+            deadline = time.monotonic() + WRITTEN
+            # The client's service writes on for a moment after the client is done.
+            while (kept := rows_kept(folder)) != self._logged:
+                if time.monotonic() > deadline:
+                    raise _not_kept(folder, f"the disk took {kept or 0} of {self._logged} rows")
+                time.sleep(0.05)
             return Sent(url="", project="", folder=folder, missing=False)
         project = f"{self._run.entity}/{self._run.project}"
         return Sent(url=self._run.url or "", project=project, folder=folder, missing=self._missing)
 
     def _attempt(self, work: Callable[[], object]) -> None:
-        """Online, whatever fails is W&B's or the network's failure: it is remembered, and training is not told."""
+        """Online, what fails is W&B's or the network's failure and is only remembered; offline, it is the disk's."""
         try:
             work()
-        except Exception:
+        except Exception as error:
             if not self._online:
-                raise
+                raise _not_kept(self._folder, _first_line(error)) from error
             self._missing = True
 
     def _own(self, value: Any) -> Any:
@@ -233,9 +264,9 @@ def _has_key(host: str) -> bool:
         return False
 
 
-def _not_kept(folder: object, error: Exception) -> DependencyUnavailable:
+def _not_kept(folder: object, why: str) -> DependencyUnavailable:
     fix = "make room there, then run `switchback track` again; the record itself is not affected"
-    return DependencyUnavailable(f"data for W&B cannot be kept ({_first_line(error)})", where=folder, fix=fix)
+    return DependencyUnavailable(f"data for W&B cannot be kept ({why})", where=folder, fix=fix)
 
 
 def _first_line(error: Exception) -> str:

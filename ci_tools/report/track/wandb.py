@@ -8,7 +8,6 @@ HTML report: no row of the data set (only SHA-256 of its files), no source code,
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 from ci_tools.config import leaves
 from ci_tools.errors import RecordError
 from ci_tools.gates import files as verdict_files
+from ci_tools.gates.files import Verdicts
 from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.record import schema
 from ci_tools.record.reader import Record, open_record
@@ -63,22 +63,16 @@ def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], ro
     if isinstance(session, Entry):
         return session
     history = History(first.meta)
-    while True:
-        for point in history.add(rows):
-            session.log(point)
-        if rows.ended:
-            break
-        rows = next(looks)
-    record = open_record(path)
-    session.describe(labels.tags(rows.meta), labels.outcome(rows.meta) | _results(record))
-    dataset = json.dumps(rows.meta.data, indent=1, sort_keys=True) + "\n"
-    session.artifact("dataset", "dataset", {"sha256.json": dataset}, used=True)
-    session.artifact(labels.artifact_name("record", name), "record", _evidence(record))
-    if weights := _weights(record):
-        about = {"record": rows.meta.id, **_results(record)}
-        session.artifact(labels.artifact_name("model", name), "model", {weights.name: weights}, metadata=about)
-    failed = rows.meta.status in ("failed", "crashed")
-    return _finish(session, name, rows.meta.id, _state(client, rows.meta), root, failed=failed)
+    with session:
+        while True:
+            for point in history.add(rows):
+                session.log(point)
+            if rows.ended:
+                break
+            rows = next(looks)
+        _describe(session, name, rows.meta, open_record(path))
+        failed = rows.meta.status in ("failed", "crashed")
+        return _finish(session, name, rows.meta.id, _state(client, rows.meta), root, failed=failed)
 
 
 def tell_verdicts(client: Client, records: Sequence[Path], root: Path = Path()) -> Entry | None:
@@ -105,6 +99,27 @@ def tell_verdicts(client: Client, records: Sequence[Path], root: Path = Path()) 
     session = _open(client, lambda: kept.known(GATE, state(), root), id=id_, name=GATE, job_type="gate", **about)
     if isinstance(session, Entry):
         return session
+    with session:
+        _judge(session, verdicts, root)
+        for path, record in zip(records, opened, strict=True):
+            session.artifact(_record_name(path.resolve().name), "record", _evidence(record), used=True)
+        return _finish(session, GATE, id_, state(), root, failed=verdicts.exit_code != 0)
+
+
+def _describe(session: Session, name: str, meta: RunMeta, record: Record) -> None:
+    """How a run ended, what it took in, and what it left behind."""
+    results = _results(record)
+    session.describe(labels.tags(meta), labels.outcome(meta) | results)
+    dataset = json.dumps(meta.data, indent=1, sort_keys=True) + "\n"
+    session.artifact("dataset", "dataset", {"sha256.json": dataset}, used=True)
+    session.artifact(_record_name(name), "record", _evidence(record))
+    if weights := _weights(record):
+        about = {"record": meta.id, **results}
+        session.artifact(labels.artifact_name("model", name), "model", {weights.name: weights}, metadata=about)
+
+
+def _judge(session: Session, verdicts: Verdicts, root: Path) -> None:
+    """The verdicts, the page about them, and the model that they are on."""
     values = {"gates/verdicts": session.table(COLUMNS, [_row(verdict) for verdict in verdicts.verdicts])}
     if (root / PAGE).is_file():
         values["report"] = session.page(root / PAGE)
@@ -112,13 +127,10 @@ def tell_verdicts(client: Client, records: Sequence[Path], root: Path = Path()) 
     outcomes = [verdict.outcome for verdict in verdicts.verdicts]
     counts = {f"gates/{outcome}": outcomes.count(outcome) for outcome in Outcome}
     session.describe([verdicts.outcome], counts | {"gates/outcome": str(verdicts.outcome)} | _evaluation(root))
-    for path, record in zip(records, opened, strict=True):
-        session.artifact(labels.artifact_name("record", path.resolve().name), "record", _evidence(record), used=True)
     session.artifact("verdicts", "verdicts", {VERDICTS.name: root / VERDICTS})
     exported = {path.name: root / path for path in (MODEL, PARITY) if (root / path).is_file()}
     if MODEL.name in exported:
         session.artifact("exported-model", "model", exported)
-    return _finish(session, GATE, id_, state(), root, failed=verdicts.exit_code != 0)
 
 
 def _open(client: Client, known: Callable[[], Entry | None], **about: Any) -> Session | Entry:
@@ -138,8 +150,15 @@ def _finish(session: Session, name: str, id_: str, state: str, root: Path, *, fa
     if before is not None and before.id == id_ and before.folder and not sent.missing:
         # What waits there is now in W&B, or in a newer folder together with all that came later.
         (root / before.folder / f"run-{id_}.wandb.synced").touch()
-    folder = "" if arrived else os.path.relpath(sent.folder, root)
-    entry = Entry(id=id_, url=sent.url, project=sent.project, folder=folder, state="" if sent.missing else state)
+    inside = sent.folder.is_relative_to(root.resolve())
+    folder = sent.folder.relative_to(root.resolve()) if inside else sent.folder
+    entry = Entry(
+        id=id_,
+        url=sent.url,
+        project=sent.project,
+        folder="" if arrived else str(folder),
+        state="" if sent.missing else state,
+    )
     kept.note(name, entry, root, first=name == GATE)
     return entry
 
@@ -159,6 +178,10 @@ def _state(client: Client, *metas: RunMeta, more: str = "") -> str:
     told = [[meta.id, meta.status, meta.steps, len(meta.resumes)] for meta in metas]
     text = json.dumps([client.host, client.online, labels.project(), labels.group(metas[0]), told, more])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _record_name(name: str) -> str:
+    return labels.artifact_name("record", name)
 
 
 def _evidence(record: Record) -> dict[str, Path]:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.record.conftest import finished as finished
+
 
 @pytest.fixture
 def training_process():

@@ -4,8 +4,11 @@ import base64
 import hashlib
 import json
 import math
+import resource
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from ci_tools.report.track.history import Histogram, History
 from tests.report.track import project
 from tests.report.track.backend import Backend
 from tests.report.track.journal import Journal
+from tests.report.track.written import Written
 
 CLIENT_S_OWN = {"_step", "_runtime", "_timestamp"}
 
@@ -171,3 +175,42 @@ def test_wandb_sync_sends_all_of_it_later(root, journals, points):
     assert backend.artifact("record-seed-1").used_by == [kept.read(root).runs["gate"].id]
     assert backend.artifact("model-seed-1").files == {"model.safetensors": b"weights"}
     assert backend.artifact("dataset").used_by == ["0123456789ab"]
+
+
+def test_full_disk_is_noticed_and_leaves_no_half_of_a_run(tmp_path):
+    """A limit on the size of files stands in for it: W&B's client drops what it cannot write without a word."""
+    root = project.make(tmp_path / "root", verdicts=None)
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        told = project.tell(root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, hard))
+    assert told.runs == {}
+    assert "data for W&B cannot be kept (the disk took 0 of 60 rows). Fix: make room there" in told.warnings[0]
+    assert not list(root.glob("wandb/offline-run-*/*.wandb"))
+
+
+def test_run_that_was_resumed_meanwhile_supersedes_what_was_kept(tmp_path):
+    root = project.make(tmp_path / "root", verdicts=None)
+    shutil.rmtree(root / "runs")
+    run = Written(root / "runs/seed-1")
+    run.steps(0, 20)
+    first = root / project.tell(root).runs["seed-1"].folder
+    run.steps(20, 40)
+    run.end("preempted")
+    second = root / project.tell(root).runs["seed-1"].folder
+    assert first != second
+    assert len(Journal(second).history) == 40
+    assert (first / "run-0123456789ab.wandb.synced").exists()
+    assert not (second / "run-0123456789ab.wandb.synced").exists()
+
+
+@pytest.mark.parametrize("outcome", ["other params", "none"])
+def test_verdicts_on_something_else_are_not_told(tmp_path, outcome):
+    root = project.make(tmp_path / "root")
+    if outcome == "none":
+        (root / "gates/verdicts.json").unlink()
+    else:
+        files.write(replace(project.VERDICTS, params_digest="0" * 64), root / "gates/verdicts.json")
+    assert list(project.tell(root).runs) == ["seed-1"]

@@ -1,0 +1,129 @@
+"""Tracking beside a run: it starts only where it was asked for, costs the run nothing, and outlives no limit."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ci_tools.record.reader import open_record
+from ci_tools.record.schema import TIMING_COLUMNS
+from ci_tools.report.track import beside, kept
+from ci_tools.report.track.beside import GRACE, LOG, configured, tracking
+from ci_tools.report.track.command import attend
+from tests.record import toy
+from tests.report.track import project
+from tests.report.track.backend import KEY, Backend
+
+
+@pytest.fixture
+def silent():
+    """A server that takes every call and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield {"WANDB_BASE_URL": f"http://127.0.0.1:{server.getsockname()[1]}", "WANDB_API_KEY": KEY}
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, False),
+        ({"WANDB_PROJECT": "risk"}, False),
+        ({"WANDB_MODE": "disabled"}, False),
+        ({"WANDB_MODE": "offline"}, True),
+        ({"WANDB_API_KEY": "k"}, True),
+        ({"WANDB_API_KEY": "k", "WANDB_MODE": "disabled"}, False),
+    ],
+)
+def test_only_a_key_or_a_mode_asks_for_it(environ, expected):
+    assert configured(environ) == expected
+
+
+def test_without_either_nothing_is_started_and_nothing_imported():
+    code = (
+        "import subprocess, sys; from ci_tools.report.track.beside import tracking\n"
+        "subprocess.Popen = None\n"
+        "with tracking() as process: assert process is None\n"
+        "print([n for n in ('wandb', 'pyarrow', 'numpy', 'pydantic') if n in sys.modules])"
+    )
+    kept_environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    done = subprocess.run([sys.executable, "-c", code], env=kept_environ, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_training_does_not_see_the_key_and_the_tracker_does(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(beside.subprocess, "Popen", lambda command, **how: given.append(how["env"]))
+    with project.surroundings(tmp_path, WANDB_API_KEY=KEY):
+        with tracking():
+            assert "WANDB_API_KEY" not in os.environ
+        assert os.environ["WANDB_API_KEY"] == KEY
+    assert given[0]["WANDB_API_KEY"] == KEY
+
+
+def test_training_beside_a_silent_server_computes_the_same_bits_and_loses_little_time(tmp_path, silent, finished):
+    with project.surroundings(tmp_path, **silent), tracking(grace=0.5) as process:
+        toy.train(tmp_path / "runs/seed-1")
+        before = time.monotonic()
+    assert time.monotonic() - before < 0.5 + 1.0
+    assert GRACE + 1.0 <= 5.0
+    a, b = (open_record(path) for path in (finished, tmp_path / "runs/seed-1"))
+    assert a.trace.drop_columns(TIMING_COLUMNS).equals(b.trace.drop_columns(TIMING_COLUMNS))
+    assert a.weights.read_bytes() == b.weights.read_bytes()
+    assert process.poll() is None  # it goes on, for a limited time; see the next test
+    process.terminate()
+    process.wait()
+
+
+def test_what_a_silent_server_does_not_take_is_kept_within_a_limit(tmp_path, silent):
+    root, ended, lines = project.make(tmp_path / "root"), threading.Event(), []
+    ended.set()
+    started = time.monotonic()
+    with project.surroundings(root, **silent):
+        attend(root, ended, lines.append, seconds=1.0)
+    assert time.monotonic() - started < 10
+    assert [line.partition(":")[0] for line in lines] == ["seed-1", "gate", "warning"], lines
+    assert all((root / entry.folder).name.startswith("offline-run-") for entry in kept.read(root).runs.values())
+
+
+def test_process_tells_what_was_trained_and_judged_and_then_ends(tmp_path, capfd):
+    backend = Backend().start()
+    root = project.make(tmp_path / "root")
+    with project.surroundings(root, backend, PYTHONPATH=str(os.getcwd())), tracking(grace=30.0) as process:
+        pass
+    backend.stop()
+    assert process.returncode == 0, (root / LOG).read_text()
+    assert sorted(len(run.history) for run in backend.runs.values()) == [1, 60]
+    assert f"W&B: seed-1: {backend.url}" in capfd.readouterr().err
+
+
+def test_process_ends_when_the_run_is_killed(tmp_path):
+    code = (
+        "import os; from ci_tools.report.track.beside import tracking\n"
+        "with tracking() as process: print(process.pid, flush=True); os._exit(9)"
+    )
+    with project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=str(os.getcwd())):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    deadline = time.monotonic() + 20
+    while os.path.exists(f"/proc/{int(done.stdout)}") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not os.path.exists(f"/proc/{int(done.stdout)}")
+
+
+def test_disk_that_refuses_the_log_is_no_reason_to_stop(tmp_path, capfd):
+    (tmp_path / "report").write_text("a file where the folder should be")
+    with project.surroundings(tmp_path, WANDB_MODE="offline"), tracking() as process:
+        assert process is None
+    assert "W&B is not told of this run" in capfd.readouterr().err
+
+
+def test_unreadable_record_is_said_and_nothing_raised(tmp_path):
+    lines, ended = [], threading.Event()
+    ended.set()
+    root = project.make(tmp_path / "root")
+    (root / "runs/seed-1/run.json").write_text("{")
+    with project.surroundings(root):
+        attend(root, ended, lines.append)
+    assert any("run.json is not a run description" in line for line in lines)
