@@ -45,7 +45,6 @@ def page(run: Run, verdicts: Verdicts) -> str:
         "reliability": diagram(evaluation.calibration(run, verdicts)),
         "slices": slices.slices(run),
         "seeds": seeds,
-        "missing": [sentence for seed in seeds for sentence in seed.missing],
         "charts": charts,
         "metric_charts": of_metrics,
         "gradients": shown,

@@ -16,6 +16,9 @@ from ci_tools.record import Record, open_record, schema
 from ci_tools.record.schema import RunMeta
 from ci_tools.report.html.thin import I64
 
+_ENDS = {"running": "was still running", "preempted": "was preempted", "replayed": "is a replay that ended"}
+"""Of a status that is no verb."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seed:
@@ -92,7 +95,7 @@ def _read(run: Run, seed: int) -> Seed:
 def _unfinished(name: str, record: Record) -> str:
     meta, done = record.meta, f"{record.meta.steps:,} of {record.meta.total_steps:,} steps"
     why = f": {meta.reason}" if meta.reason else ""
-    return f"{name} is {meta.status} after {done}{why}"
+    return f"{name} {_ENDS.get(meta.status, meta.status)} after {done}{why}"
 
 
 def _empty(layers: int) -> dict[str, Any]:

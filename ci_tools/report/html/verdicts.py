@@ -126,10 +126,9 @@ def banner(verdicts: Verdicts) -> Banner:
         if bad:
             detail += f"; {_count(len(bad), 'bad one')} {'does' if len(bad) == 1 else 'do'} not block, by gates.yaml"
         return Banner(tone=Outcome.PASSED, title="Can be merged", detail=f"{detail}.")
-    word = {Outcome.FAILED: "failed", Outcome.ERROR: "could not be judged"}.get(first or Outcome.FAILED, "is undecided")
     names = ", ".join(dict.fromkeys(sorted((one.gate for one in blocking), key=lambda gate: gate != verdicts.cause)))
     title = "Undecided" if first is Outcome.INCONCLUSIVE else "Do not merge"
-    detail = f"{_count(len(blocking), 'verdict')} in the way, the worst of which {word}: {names}."
+    detail = f"{_count(len(blocking), 'verdict')} {'stops' if len(blocking) == 1 else 'stop'} the merge: {names}."
     return Banner(tone=first or Outcome.FAILED, title=title, detail=detail)
 
 

@@ -119,7 +119,7 @@ def test_crashed_record_is_shown_as_far_as_it_got(copy):
     edit(record, status="crashed", reason="RuntimeError: out of memory", steps=150, files={})
     text = page(copy, cases.failing())
     told = words(text)
-    assert "seed-2 is crashed after 150 of 240 steps: RuntimeError: out of memory" in told
+    assert "seed-2 crashed after 150 of 240 steps: RuntimeError: out of memory" in told
     assert "seed-2 recorded no gradient probes" in told
     lines = {line["seed"]: line["mean"] for line in data(text)["charts"][0]["lines"]}
     assert lines[1][-1] is None
