@@ -23,7 +23,7 @@ def everywhere(text):
     n = name(text)
     one = cases.failing()
     verdicts = [
-        cases.judged(n, outcome, 1.5, 1.0, (1.2, 1.8), n, facts=cases.facts(**{n: n}))
+        cases.judged(n, outcome, 1.5, 1.0, (1.2, 1.8), n, facts=(*cases.facts(layer=n), *cases.facts(**{n: n})))
         for outcome in (cases.PASSED, cases.INCONCLUSIVE, cases.FAILED, cases.FAILED, cases.ERROR)
     ]
     return one.model_copy(
