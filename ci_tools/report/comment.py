@@ -65,7 +65,9 @@ def headline(results: Results) -> str:
     """The answer to the first question, and the counts behind it."""
     of = {kind: sum(one.outcome is kind for one in results.verdicts) for kind in Outcome}
     counts = " · ".join(f"{SIGNS[kind]} {of[kind]} {kind}" for kind in reversed(Outcome) if of[kind])
-    commit = f"Commit {code(results.commit[:12])}" if results.commit else "No commit"
+    commit = f"Commit {code(results.head_sha[:12])}" if results.head_sha else "No commit"
+    if results.commit != results.head_sha:  # GitHub merges a pull request into its base before it checks it out
+        commit += f", checked out as {code(results.commit[:12])},"
     branch = f" of {code(results.branch)}" if results.branch else ""
     base = f", compared with {code(results.base)}" if results.base else ""
     lines = [f"## {_answer(results, of)}", f"{counts or 'No verdict.'}\\\n{commit}{branch}{base}."]

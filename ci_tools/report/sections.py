@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ci_tools.gates.causes import CAUSES_FIRST
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import charts, cost, numerals, wording
 from ci_tools.report.links import Links
@@ -49,7 +50,7 @@ def failures(results: Results) -> Forms:
     if not found:
         return [""]
     head = ["### What failed, why, and what to do"]
-    if sum(one.outcome is Outcome.FAILED for one in found) > 1:
+    if results.cause in CAUSES_FIRST and sum(one.outcome is Outcome.FAILED for one in found) > 1:
         head.append(f"Look first at {code(results.cause)}: it may have caused the others.")
     full, bare = ([_failure(one, results, evidence) for one in found] for evidence in (True, False))
     few = [_in_a_line(one) for one in found[:_FEW]]

@@ -57,6 +57,17 @@ def test_failure_that_does_not_block_is_in_the_first_line():
     assert headline(results).startswith("## ⚠️ You can merge: what failed does not block")
 
 
+def test_failures_without_a_known_cause_are_not_blamed_on_each_other():
+    failed = [cases.judged("quality_floor", Outcome.FAILED, 1.0, 0.0, subject=metric) for metric in ("a", "b")]
+    assert "Look first" not in render(cases.results(failed))
+
+
+def test_commit_is_that_of_the_pull_request_and_what_was_checked_out_is_told():
+    results = cases.passing().model_copy(update={"commit": "f" * 40})
+    assert "Commit `0b2aeb641987`, checked out as `ffffffffffff`, of `wider-embedding`" in headline(results)
+    assert "checked out" not in headline(cases.passing())
+
+
 def test_evidence_remedy_and_probable_cause_of_a_failure_are_told():
     text = cases.comment("failing")
     assert "Look first at `divergence`" in text
