@@ -124,7 +124,7 @@ def banner(verdicts: Verdicts) -> Banner:
         passed = sum(one.outcome is Outcome.PASSED for one in verdicts.verdicts)
         detail = f"{passed} of {_count(len(verdicts.verdicts), 'verdict')} passed and none stops the merge"
         if bad:
-            detail += f"; {_count(len(bad), 'bad one')} {'does' if len(bad) == 1 else 'do'} not block, by gates.yaml"
+            detail += f"; gates.yaml lets {_count(len(bad), 'failure')} pass"
         return Banner(tone=Outcome.PASSED, title="Can be merged", detail=f"{detail}.")
     names = ", ".join(dict.fromkeys(sorted((one.gate for one in blocking), key=lambda gate: gate != verdicts.cause)))
     title = "Undecided" if first is Outcome.INCONCLUSIVE else "Do not merge"
