@@ -216,7 +216,8 @@ def report(
 ) -> None:
     """Tell people: a comment, a step summary and a page.
 
-    From the verdicts; writes report/. In GitHub Actions also the step summary and annotations; `--post` keeps one comment up to date.
+    From the verdicts; writes report/. In GitHub Actions also the step summary and annotations; `--post` keeps one
+    comment up to date.
     """
     if opened and source:
         raise ConfigError("there is no page to open", where="--open", rule="--from renders the comment only")
