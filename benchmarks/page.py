@@ -19,7 +19,7 @@ REFERENCE = {"steps": 400, "layers": 26, "seeds": [1, 2, 3, 4, 5]}
 MEGABYTES, BUILD_SECONDS, GIBIBYTES, OPEN_SECONDS = 3.0, 5.0, 1.0, 2.0
 """Limits that the page of a long run must keep."""
 BUILD = """
-import json, resource, sys, time
+import json, re, sys, time
 start = time.perf_counter()
 from pathlib import Path
 from ci_tools.gates.files import Verdicts
@@ -29,7 +29,8 @@ root, seeds = Path(sys.argv[1]), json.loads(sys.argv[2])
 verdicts = Verdicts(commit="", dirty=False, params_digest="", policy_digest="", started="2026-01-01T00:00:00+00:00")
 html.write(open_run(seeds, root), verdicts, root / "report/index.html")
 seconds = time.perf_counter() - start
-print(json.dumps({"seconds": seconds, "kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())  # getrusage counts the parent's, too
+print(json.dumps({"seconds": seconds, "kib": int(peak[1])}))
 """
 
 
@@ -45,7 +46,7 @@ def main(options: Namespace) -> Result:
             root = Path(scratch, name.replace(" ", "-"))
             long_run.write(root, **size)
             _measure(result, name, root, size["seeds"], repeats)
-        _judge(result, "long run")
+        judge(result, "long run")
     return result
 
 
@@ -67,7 +68,7 @@ def _measure(result: Result, name: str, root: Path, seeds: list[int], repeats: i
     result.arms[f"open in Chromium, {name}"] = summary(seconds)
 
 
-def _judge(result: Result, name: str) -> None:
+def judge(result: Result, name: str) -> None:
     """Name the limits that are broken."""
     values = {
         f"{MEGABYTES} MB": result.facts[f"megabytes, {name}"] <= MEGABYTES,

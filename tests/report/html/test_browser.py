@@ -66,6 +66,14 @@ def test_hostile_names_run_nothing(tmp_path, chromium):
             assert tab.evaluate("document.querySelectorAll('img, iframe, object, form, b[onmouseover]').length") == 0
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_names_of_any_length_fit_the_window(width, tmp_path, chromium):
+    full(tmp_path, "x" * 3000)
+    with chromium.opened(tmp_path / "report/index.html", width=width) as tab:
+        assert tab.evaluate(OVERFLOW) <= 0
+        assert tab.complaints == []
+
+
 def test_cursor_of_one_chart_moves_in_all_and_speaks_when_keys_move_it(written, chromium):
     with chromium.opened(written / "passing.html") as tab:
         tab.evaluate("document.querySelector('[data-chart=loss] .plot').focus()")
