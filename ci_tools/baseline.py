@@ -18,6 +18,7 @@ from ci_tools.scratch import git
 
 _PIPELINE = (".dvc", "dvc.yaml", "params.yaml")
 """Without one of these a revision has no pipeline."""
+_RELEASE_POLICY = "release.yaml"
 _STATUS = {"A": "new", "D": "removed"}
 """Letters of `git diff --name-status`; the others mean a change."""
 _OF_THE_REVISION = ("switchback", "threads")
@@ -108,13 +109,13 @@ def policy_difference(ref: str) -> list[str]:
     """How what judges a run differs between the merge base of `ref` and HEAD, and the files now.
 
     Returns:
-        One line `FILE: what` for each value of gates.yaml, each acceptance test, and calibration.json.
+        One line `FILE: what` for each value of gates.yaml, each acceptance test, calibration.json and release.yaml.
 
     Raises:
         ConfigError: `ref` is unknown, or gates.yaml breaks a rule.
     """
     commit = merge_base(ref)
-    judges = (str(policy.FILE), str(calibration.FILE), str(suite.TESTS))
+    judges = (str(policy.FILE), str(calibration.FILE), str(suite.TESTS), _RELEASE_POLICY)
     fields = git("diff", "--name-status", "--no-renames", "-z", commit, scratch.snapshot(), "--", *judges).split("\0")
     changed = dict(zip(fields[1::2], fields[::2], strict=False))
     lines = []

@@ -1,7 +1,6 @@
 """Results from the files that a run left: verdicts, records, evaluation, and what the pipeline's last walk was."""
 
 import math
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ from ci_tools.record.provenance import now
 from ci_tools.record.reader import Record
 from ci_tools.report import curves, quality
 from ci_tools.report.github.event import Event, read_event
-from ci_tools.report.results import Fact, Judged, PolicyChange, Results, SeedRun, Stage, finite, name
+from ci_tools.report.results import Fact, Judged, PolicyChange, PolicyFile, Results, SeedRun, Stage, finite, name
 from ci_tools.walk import Remembered
 from ci_tools.walk import read as read_walk
 
 _NAMING = ("layer", "column", "split", "case", "level")
 """Evidence that names something; other text stays where it is."""
 _FACTS, _VERDICTS, _CHANGES, _RUNS, _STAGES, _ENTRIES = 12, 300, 100, 100, 200, 40
-_POLICY_FILES = ("gates.yaml", "release.yaml", "calibration.json")
+_BECAME = ("new", "removed", "changed")
 _WORDS = {"true": True, "false": False, "unset": None, "passes": "passes", "blocks": "blocks"}
 
 
@@ -60,9 +59,16 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
     release = records[0][1].meta if records and records[0][1] else None
     event, walk = _event(), read_walk(root)
     stages = _stages(root, walk) if walk else []
-    changes = [_change(line) for line in verdicts.policy_changes]
-    found = [one for one in changes if one]
-    lists = ((all_verdicts, _VERDICTS), (found, _CHANGES), (records, _RUNS), (stages, _STAGES))
+    policy_lines = [_policy_line(line) for line in verdicts.policy_changes]
+    policy_changes = [one for one in policy_lines if isinstance(one, PolicyChange)]
+    policy_files = [one for one in policy_lines if isinstance(one, PolicyFile)]
+    lists = (
+        (all_verdicts, _VERDICTS),
+        (policy_changes, _CHANGES),
+        (policy_files, _CHANGES),
+        (records, _RUNS),
+        (stages, _STAGES),
+    )
     return Results(
         created=now(),
         pull_request=event.pull_request if event else None,
@@ -81,9 +87,9 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
         curves=curves.of(readable, list(settings.metrics)),
         runs=tuple(_run(seed, record) for seed, record in records[:_RUNS]),
         stages=tuple(stages[:_STAGES]),
-        policy_changes=tuple(found[:_CHANGES]),
-        policy_files=_policy_files(root, verdicts),
-        policy_unreadable=len(found) < len(changes),
+        policy_changes=tuple(policy_changes[:_CHANGES]),
+        policy_files=tuple(policy_files[:_CHANGES]),
+        policy_unreadable=None in policy_lines,
         fingerprint=_fingerprint(release.fingerprint) if release else {},
         params_digest=verdicts.params_digest,
         policy_digest=verdicts.policy_digest,
@@ -194,9 +200,12 @@ def _event() -> Event | None:
         return None
 
 
-def _change(line: str) -> PolicyChange | None:
-    """A line `key old → new` of the verdicts; None for one of another form."""
-    left, arrow, new = line.rpartition(" → ")
+def _policy_line(line: str) -> PolicyChange | PolicyFile | None:
+    """A line `FILE: key old → new` or `FILE: removed` of the verdicts; None for one of another form."""
+    file, _, became = line.rpartition(": ")
+    if became in _BECAME:
+        return PolicyFile.model_validate({"file": name(file), "became": became})
+    left, arrow, new = line.partition(": ")[2].rpartition(" → ")
     key, space, old = left.rpartition(" ")
     if not (arrow and space):
         return None
@@ -208,15 +217,3 @@ def _change(line: str) -> PolicyChange | None:
 
 def _value(text: str) -> Any:
     return _WORDS[text] if text in _WORDS else float(text)
-
-
-def _policy_files(root: Path, verdicts: Verdicts) -> Any:
-    """Which files of the policy are not those of the merge base."""
-    if not verdicts.base:
-        return ()
-    command = ["git", "diff", "--name-only", "--merge-base", "--end-of-options", verdicts.base, "--", *_POLICY_FILES]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return ()
-    return tuple(file for file in _POLICY_FILES if file in told)

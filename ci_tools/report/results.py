@@ -193,6 +193,13 @@ class PolicyChange(Config):
     new: float | bool | Literal["passes", "blocks"] | None = None
 
 
+class PolicyFile(Config):
+    """One file that judges and differs from the base revision's: a policy, a calibration, an acceptance test."""
+
+    file: Name
+    became: Literal["new", "removed", "changed"]
+
+
 class Results(Config):
     """results.json, whole."""
 
@@ -221,10 +228,9 @@ class Results(Config):
     runs: Annotated[tuple[SeedRun, ...], Field(max_length=100)] = ()
     stages: Annotated[tuple[Stage, ...], Field(max_length=200)] = ()
     policy_changes: Annotated[tuple[PolicyChange, ...], Field(max_length=100)] = ()
-    policy_files: tuple[Literal["gates.yaml", "release.yaml", "calibration.json"], ...] = ()
-    """Files of the policy that differ from the base revision's."""
+    policy_files: Annotated[tuple[PolicyFile, ...], Field(max_length=100)] = ()
     policy_unreadable: bool = False
-    """Whether the base revision's gates.yaml could not be compared value by value."""
+    """Whether a difference of the policy is not told in full."""
     fingerprint: Annotated[dict[Name, Name], Field(max_length=40, default_factory=dict)]
     """Of the release's run."""
     params_digest: Digest = ""
@@ -328,15 +334,21 @@ def _evidence_of(results: Results, keep: Sequence[Judged]) -> Results:
 def _without_parts(results: Results) -> Results:
     bare = _without_evidence(results)
     worst_first = sorted(bare.verdicts, key=lambda one: (not one.blocks, -one.outcome.rank))
-    lost = sum(map(len, (bare.slices, bare.stages, bare.fingerprint, bare.policy_changes, worst_first[FEWEST:])))
+    lost = sum(
+        map(
+            len,
+            (bare.slices, bare.stages, bare.fingerprint, bare.policy_changes, bare.policy_files, worst_first[FEWEST:]),
+        )
+    )
     parts = {
         "slices": (),
         "stages": (),
         "fingerprint": {},
         "policy_changes": (),
+        "policy_files": (),
         "verdicts": tuple(worst_first[:FEWEST]),
     }
-    unreadable = bare.policy_unreadable or bool(bare.policy_changes)
+    unreadable = bare.policy_unreadable or bool(bare.policy_changes or bare.policy_files)
     return bare.model_copy(update=parts | {"policy_unreadable": unreadable, "left_out": bare.left_out + lost})
 
 

@@ -163,14 +163,16 @@ def policy(results: Results) -> Forms:
         return [""]
     if not (results.policy_changes or results.policy_files or results.policy_unreadable):
         return [f"The policy of the gates is that of {base}."]
-    files = ", ".join(f"`{file}`" for file in results.policy_files) or "`gates.yaml`"
-    parts = [f"### The policy changed\n\n{files} differ{'s' if len(results.policy_files) < 2 else ''} from {base}."]
+    head = [f"### The policy changed\n\nWhat judges this run is not what judges {base}."]
     if results.policy_unreadable:
-        parts.append("Not all of it could be compared value by value: read the diff.")
-    full, few = ([*parts, *_changes(results.policy_changes[:most])] for most in (None, _FEW))
-    if len(results.policy_changes) > _FEW:
-        few.append(f"… and {len(results.policy_changes) - _FEW} more.")
-    return ["\n\n".join(full), "\n\n".join(few)]
+        head.append("Not all of it could be compared value by value: read the diff.")
+    forms = []
+    for most in (None, _FEW):
+        files = "\n".join(f"- {code(one.file)} {_BECAME[one.became]}" for one in results.policy_files[:most])
+        forms.append([*head, *_changes(results.policy_changes[:most]), *filter(None, [files])])
+    if more := sum(max(len(found) - _FEW, 0) for found in (results.policy_changes, results.policy_files)):
+        forms[1].append(f"… and {more} more.")
+    return ["\n\n".join(form) for form in forms]
 
 
 def fingerprint(results: Results) -> Forms:
@@ -183,6 +185,7 @@ def fingerprint(results: Results) -> Forms:
     return [details("Fingerprint of the run", table(("", ""), rows)) if rows else "", ""]
 
 
+_BECAME = {"new": "is new", "removed": "was removed", "changed": "was changed"}
 _NOT_BAD = (Outcome.INCONCLUSIVE, Outcome.PASSED)
 
 
@@ -224,7 +227,7 @@ def _drawn(curve: Curve, picture: bool) -> str:
 
 def _changes(changes: Sequence[PolicyChange]) -> list[str]:
     rows = [(code(one.key), _setting(one.old), _setting(one.new)) for one in changes]
-    return [table(("key", "before", "now"), rows, right=(1, 2))] if rows else []
+    return [table(("gates.yaml", "before", "now"), rows, right=(1, 2))] if rows else []
 
 
 def _setting(value: float | bool | str | None) -> str:

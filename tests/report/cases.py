@@ -9,7 +9,18 @@ from pathlib import Path
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report.comment import render
 from ci_tools.report.links import Links
-from ci_tools.report.results import Curve, Fact, Judged, Metric, PolicyChange, Results, SeedRun, Slice, Stage
+from ci_tools.report.results import (
+    Curve,
+    Fact,
+    Judged,
+    Metric,
+    PolicyChange,
+    PolicyFile,
+    Results,
+    SeedRun,
+    Slice,
+    Stage,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 PASSED, INCONCLUSIVE, ERROR, FAILED = Outcome
@@ -200,7 +211,7 @@ def failing():
             PolicyChange(key="gates.stragglers.blocks", old=None, new=False),
             PolicyChange(key="metrics.average_precision.margin", old=0.01, new=0.02),
         ),
-        policy_files=("gates.yaml",),
+        policy_files=(PolicyFile(file="tests/model/test_data.py", became="removed"),),
     )
 
 

@@ -12,7 +12,7 @@ from ci_tools.record import open_record
 from ci_tools.report import build as building
 from ci_tools.report import results as schema
 from ci_tools.report.build import build
-from ci_tools.report.results import Fact, Metric, PolicyChange, Stage
+from ci_tools.report.results import Fact, Metric, PolicyChange, PolicyFile, Stage
 from ci_tools.walk import Step, Walk, remember
 from tests.report.left import COMMIT, judge, store, verdict
 
@@ -169,9 +169,15 @@ def test_without_a_comparison_the_lowest_of_the_large_slices_are_told(run):
 @pytest.mark.parametrize(
     ("line", "change"),
     [
-        ("gates.drift.blocks unset → false", PolicyChange(key="gates.drift.blocks", old=None, new=False)),
-        ("metrics.my own metric.floor 0.9 → 0.5", PolicyChange(key="metrics.my own metric.floor", old=0.9, new=0.5)),
-        ("gates.a.inconclusive passes → blocks", PolicyChange(key="gates.a.inconclusive", old="passes", new="blocks")),
+        ("gates.yaml: gates.drift.blocks unset → false", PolicyChange(key="gates.drift.blocks", old=None, new=False)),
+        (
+            "gates.yaml: metrics.my own: metric.floor 0.9 → 0.5",
+            PolicyChange(key="metrics.my own: metric.floor", old=0.9, new=0.5),
+        ),
+        (
+            "gates.yaml: gates.a.inconclusive passes → blocks",
+            PolicyChange(key="gates.a.inconclusive", old="passes", new="blocks"),
+        ),
     ],
 )
 def test_policy_change_crosses_as_key_and_values(run, line, change):
@@ -181,7 +187,9 @@ def test_policy_change_crosses_as_key_and_values(run, line, change):
     assert not made.policy_unreadable
 
 
-@pytest.mark.parametrize("line", ["gates.yaml is new", "gates.yaml of 1234: not valid YAML", "a b → c d", "x → nan"])
+@pytest.mark.parametrize(
+    "line", ["gates.yaml: not valid YAML in 1234", "gates.yaml: a b → c d", "gates.yaml: x → nan", "x"]
+)
 def test_policy_line_of_another_form_is_told_without_its_words(run, line):
     judge(run, verdict(), policy_changes=(line,), base="main")
     made = build(run)
@@ -189,13 +197,12 @@ def test_policy_line_of_another_form_is_told_without_its_words(run, line):
     assert made.policy_unreadable
 
 
-def test_policy_files_that_differ_from_the_base_are_named(repository, git, run):
-    judge(repository, verdict(), base="main")
-    git("checkout", "--quiet", "-b", "change")
-    assert build(repository).policy_files == ()
-    (repository / "calibration.json").write_text("{}")
-    git("add", "calibration.json")
-    assert build(repository).policy_files == ("calibration.json",)
+@pytest.mark.parametrize("became", ["new", "removed", "changed"])
+def test_policy_file_that_differs_from_the_base_crosses_by_name(run, became):
+    judge(run, verdict(), policy_changes=(f"tests/model/test: a.py: {became}",), base="main")
+    made = build(run)
+    assert made.policy_files == (PolicyFile(file="tests/model/test: a.py", became=became),)
+    assert not made.policy_unreadable
 
 
 def test_stages_know_their_last_real_run(run):

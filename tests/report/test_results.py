@@ -57,7 +57,7 @@ def test_read_after_write_is_the_same(tmp_path, case):
         (lambda v: v["curves"][0].update(of="everything"), "of"),
         (lambda v: v.update(verdicts=v["verdicts"] * 18), "verdicts"),
         (lambda v: v["policy_changes"][0].update(new="rm -rf"), "policy_changes"),
-        (lambda v: v.update(policy_files=["README.md"]), "policy_files"),
+        (lambda v: v["policy_files"][0].update(became="fine"), "policy_files"),
         (lambda v: v.update(fingerprint={"a": "<script>"}), "fingerprint"),
         (lambda v: v.update(gate_seconds=-1), "gate_seconds"),
         (lambda v: v["runs"][0].update(status="great"), "status"),
