@@ -49,6 +49,8 @@ def write(links: Links | None = None, root: Path = Path()) -> Report:
         RecordError: a run record is missing or damaged, or the disk refused a write.
         ModuleNotFoundError: what draws the page is not installed; everything else is written.
     """
+    for name in (RESULTS, COMMENT, PAGE):  # what an earlier call left says nothing about this run
+        (root / FOLDER / name).unlink(missing_ok=True)
     verdicts = files.read(root / files.FOLDER / VERDICTS)
     found = results.write(build.build(root), root / FOLDER / RESULTS)
     text = _write_comment(found, links, root)

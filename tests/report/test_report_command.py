@@ -87,6 +87,13 @@ def test_report_without_verdicts_is_one_line(here, switchback):
     assert err == "error: gates/verdicts.json: no such file. Fix: run `switchback gate`\n"
 
 
+def test_report_of_an_earlier_run_does_not_outlive_a_refused_one(here, switchback):
+    assert switchback("report")[0] == 0
+    (here / "gates/verdicts.json").unlink()
+    assert switchback("report")[0] == 2
+    assert list((here / "report").iterdir()) == []
+
+
 def test_links_reach_the_comment(here, switchback):
     assert switchback("report", "--link", "artifacts=https://a.example/1")[0] == 0
     assert "[artifacts](<https://a.example/1>)" in (here / "report/comment.md").read_text()
