@@ -28,7 +28,7 @@ from model.params import Params
 from model.train import train
 
 FULL = Rounds(rounds=15, turns=1, block=1, warmup=1)
-QUICK = Rounds(rounds=2, turns=1, block=1, warmup=1)
+QUICK = Rounds(rounds=2, turns=1, block=1, warmup=0)
 RECORD = Path("runs/seed-1")
 END = 60.0
 """Seconds that a tracker may take to end, between two runs."""
@@ -56,7 +56,7 @@ def main(options: Namespace) -> Result:
     """Alone, with a tracker that writes for `wandb sync`, and with one whose server takes calls and never answers."""
     plan = QUICK if options.quick else FULL
     plan = plan._replace(rounds=options.rounds or plan.rounds)
-    params = small_params(transactions=60_000, steps=200) if options.quick else shipped_params()
+    params = small_params(transactions=60_000, steps=40) if options.quick else shipped_params()
     make_deterministic(params.train.threads)
     settings = {"network": params.network.model_dump(), "train": params.train.model_dump(mode="json")}
     settings |= plan._asdict()

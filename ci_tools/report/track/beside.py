@@ -20,6 +20,8 @@ GRACE = 4.0
 """Seconds that `switchback run` waits for the last data; without an answer from W&B they are lost."""
 _NICE = 19
 """So that training gets the processor whenever it wants it."""
+_SESSION = Path("/proc/self/autogroup")
+"""How nice a whole session is, where Linux weighs sessions first and processes only within them."""
 
 
 def configured(environ: Mapping[str, str] = os.environ) -> bool:
@@ -82,6 +84,7 @@ def main() -> None:
     """Attend to the records below runs/ until standard input ends."""
     with suppress(OSError, AttributeError):
         os.nice(_NICE)
+    _be_nice(_NICE)
     from ci_tools.report.track.command import attend
 
     ended = threading.Event()
@@ -89,10 +92,16 @@ def main() -> None:
     attend(Path(), ended, lambda line: print(line, flush=True))  # noqa: T201
 
 
+def _be_nice(value: int) -> None:
+    with suppress(OSError):
+        _SESSION.write_text(str(value))
+
+
 def _wait_for_the_end(ended: threading.Event) -> None:
     with suppress(OSError):
         while os.read(sys.stdin.fileno(), 1024):
             continue
+    _be_nice(0)  # nobody trains any more, and somebody waits
     ended.set()
 
 

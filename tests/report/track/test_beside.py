@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_what_a_silent_server_does_not_take_is_kept_within_a_limit(tmp_path, sil
 def test_process_tells_what_was_trained_and_judged_and_then_ends(tmp_path, capfd):
     backend = Backend().start()
     root = project.make(tmp_path / "root")
-    with project.surroundings(root, backend, PYTHONPATH=str(os.getcwd())), tracking(grace=30.0) as process:
+    with project.surroundings(root, backend, PYTHONPATH=os.getcwd()), tracking(grace=60.0) as process:
         pass
     backend.stop()
     assert process.returncode == 0, (root / LOG).read_text()
@@ -99,12 +100,24 @@ def test_process_tells_what_was_trained_and_judged_and_then_ends(tmp_path, capfd
     assert f"W&B: seed-1: {backend.url}" in capfd.readouterr().err
 
 
+@pytest.mark.skipif(not beside._SESSION.exists(), reason="this system does not weigh sessions")
+def test_process_gives_way_to_training_and_is_in_no_one_s_way_once_it_ended(tmp_path):
+    def nice(process):
+        return int(Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1])
+
+    with project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=os.getcwd()), tracking(grace=0.0) as process:
+        while nice(process) == 0:
+            time.sleep(0.01)
+        assert nice(process) == os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+    process.wait()
+
+
 def test_process_ends_when_the_run_is_killed(tmp_path):
     code = (
         "import os; from ci_tools.report.track.beside import tracking\n"
         "with tracking() as process: print(process.pid, flush=True); os._exit(9)"
     )
-    with project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=str(os.getcwd())):
+    with project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=os.getcwd()):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     deadline = time.monotonic() + 20
     while os.path.exists(f"/proc/{int(done.stdout)}") and time.monotonic() < deadline:
