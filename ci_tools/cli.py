@@ -223,9 +223,9 @@ def report(
         raise ConfigError("there is no page to open", where="--open", rule="--from renders the comment only")
     with _machine_output(as_json):
         from ci_tools.report import command
-        from ci_tools.report.links import parse
+        from ci_tools.report.links import parse, tracked
 
-        addresses = parse(links or [])
+        addresses = parse(links or [], tracked())
         public = post or status
         written = command.render(source, addresses, public) if source else command.write(addresses)
         url = command.publish(written, post, status) if public else ""

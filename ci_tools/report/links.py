@@ -1,9 +1,11 @@
 """Where more is to be read. The job that comments sets these; results.json holds none."""
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 from ci_tools.errors import ConfigError
+from ci_tools.report.track import kept
 
 _ADDRESS = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'*+,;=:@%/?#-]*)?")
 _LONGEST = 500
@@ -34,19 +36,28 @@ class Links:
                 raise ConfigError(f"{url[:80]!r} is no link", where=f"--link {one.name}", rule=rule)
 
 
-def parse(settings: list[str]) -> Links:
-    """Links from `NAME=URL` settings.
+def tracked(root: Path = Path()) -> Links:
+    """What tracking left in report/wandb.json; empty where it left nothing, or no https address."""
+    told = kept.read(root)
+    try:
+        return Links(wandb=told.run, wandb_report=told.report)
+    except ConfigError:
+        return Links()
+
+
+def parse(settings: list[str], known: Links | None = None) -> Links:
+    """Links from `NAME=URL` settings; `known` ones stand where no setting names another.
 
     Raises:
         ConfigError: an unknown name, or no https address.
     """
-    known = [one.name for one in fields(Links)]
+    names = [one.name for one in fields(Links)]
     found = {}
     for setting in settings:
         key, equals, url = setting.partition("=")
         key = key.replace("-", "_")
-        if not equals or key not in known:
-            fix = f"write NAME=URL with one of {', '.join(known)}"
+        if not equals or key not in names:
+            fix = f"write NAME=URL with one of {', '.join(names)}"
             raise ConfigError(f"{setting[:80]!r} is no link", where="--link", fix=fix)
         found[key] = url
-    return Links(**found)
+    return replace(known or Links(), **found)
