@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -82,19 +83,14 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 def main() -> None:
     """Attend to the records below runs/ until standard input ends."""
+    ended = threading.Event()
     with suppress(OSError, AttributeError):
         os.nice(_NICE)
     _be_nice(_NICE)
+    threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
     from ci_tools.report.track.command import attend
 
-    ended = threading.Event()
-    threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
     attend(Path(), ended, lambda line: print(line, flush=True))  # noqa: T201
-
-
-def _be_nice(value: int) -> None:
-    with suppress(OSError):
-        _SESSION.write_text(str(value))
 
 
 def _wait_for_the_end(ended: threading.Event) -> None:
@@ -103,6 +99,18 @@ def _wait_for_the_end(ended: threading.Event) -> None:
             continue
     _be_nice(0)  # nobody trains any more, and somebody waits
     ended.set()
+
+
+def _be_nice(value: int) -> None:
+    for _ in range(3):
+        try:
+            _SESSION.write_text(str(value))
+        except BlockingIOError:
+            time.sleep(0.1)  # Linux takes no two changes within a tenth of a second
+        except OSError:
+            return
+        else:
+            return
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def attend(root: Path, ended: threading.Event, say: Callable[[str], None], secon
 
     told = Tracked()
     try:
-        teller = _Teller(Client(root, seconds), root)
+        teller = _Teller(Client(root, seconds), root, forgives=(SwitchbackError, OSError))
         told = teller.told
         while not ended.wait(EVERY):
             for path in sorted((root / "runs").glob(f"*/{META}")):
@@ -128,16 +128,18 @@ def attend(root: Path, ended: threading.Event, say: Callable[[str], None], secon
             teller.record(path, follow(path, live=False))
         teller.verdicts(records)
     except (SwitchbackError, OSError, ModuleNotFoundError) as error:
-        told.warnings.append(str(error if isinstance(error, SwitchbackError) else explain(error)))
+        told.warnings.append(_sentence(error))
     for line in (*str(told).splitlines(), *(f"warning: {warning}" for warning in told.warnings)):
         say(line)
 
 
 class _Teller:
-    """Tells one run after another, and gathers what became of them."""
+    """Tells one run after another, and gathers what became of them; what it forgives becomes a warning."""
 
-    def __init__(self, client: Client, root: Path) -> None:
-        self._client, self._root, self.told = client, root, Tracked()
+    def __init__(
+        self, client: Client, root: Path, forgives: tuple[type[Exception], ...] = (DependencyUnavailable,)
+    ) -> None:
+        self._client, self._root, self._forgives, self.told = client, root, forgives, Tracked()
 
     def record(self, path: Path, looks: Iterator[Rows]) -> None:
         """Tell one record."""
@@ -152,14 +154,15 @@ class _Teller:
         projects = [entry.project for entry in self.told.runs.values() if entry.url]
         if self._client.online and projects:
             self.told.report, warning = workspace.publish(projects[0], labels.group(open_record(records[0]).meta))
-            kept.note_report(self.told.report, self._root)
             self._warn(warning)
+            if self.told.report:
+                kept.note_report(self.told.report, self._root)
 
     def _tell(self, name: str, tell: Callable[[], Entry | None]) -> None:
         try:
             entry = tell()
-        except DependencyUnavailable as error:
-            self._warn(str(error))
+        except self._forgives as error:
+            self._warn(_sentence(error))
             return
         if entry is None:
             return
@@ -171,6 +174,10 @@ class _Teller:
     def _warn(self, warning: str) -> None:
         if warning and warning not in self.told.warnings:
             self.told.warnings.append(warning)
+
+
+def _sentence(error: Exception) -> str:
+    return str(explain(error) if isinstance(error, OSError | ModuleNotFoundError) else error)
 
 
 def _line(name: str, entry: Entry) -> str:

@@ -59,7 +59,8 @@ class Client:
 
         self._wandb, self._seconds = wandb, seconds
         self._folder = os.environ.get("WANDB_DIR") or str(folder.resolve())
-        self.host = str(self._set_up().settings.base_url)
+        settings = self._set_up().settings
+        self.host, self.entity = str(settings.base_url), settings.entity or ""
         mode = os.environ.get("WANDB_MODE")
         self.online = mode in ("online", "run") or (not mode and _has_key(self.host))
         """Whether W&B is asked; no longer once it has failed to answer."""

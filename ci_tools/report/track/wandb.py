@@ -176,7 +176,8 @@ def _about(meta: RunMeta) -> dict[str, Any]:
 def _state(client: Client, *metas: RunMeta, more: str = "") -> str:
     """Digest of what is told, and to whom."""
     told = [[meta.id, meta.status, meta.steps, len(meta.resumes)] for meta in metas]
-    text = json.dumps([client.host, client.online, labels.project(), labels.group(metas[0]), told, more])
+    place = [client.host, client.online, client.entity, labels.project(), labels.group(metas[0])]
+    text = json.dumps([*place, told, more])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -132,11 +132,13 @@ def test_disk_that_refuses_the_log_is_no_reason_to_stop(tmp_path, capfd):
     assert "W&B is not told of this run" in capfd.readouterr().err
 
 
-def test_unreadable_record_is_said_and_nothing_raised(tmp_path):
+def test_unreadable_record_is_said_and_the_others_are_told(tmp_path):
     lines, ended = [], threading.Event()
     ended.set()
-    root = project.make(tmp_path / "root")
-    (root / "runs/seed-1/run.json").write_text("{")
+    root = project.make(tmp_path / "root", verdicts=None)
+    (root / "runs/seed-0").mkdir()
+    (root / "runs/seed-0/run.json").write_text("{")
     with project.surroundings(root):
         attend(root, ended, lines.append)
-    assert any("run.json is not a run description" in line for line in lines)
+    assert [line.partition(":")[0] for line in lines] == ["seed-1", "warning"]
+    assert "run.json is not a run description" in lines[1]
