@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from ci_tools.record import schema
 from ci_tools.record.reader import Record, open_record
 from ci_tools.record.schema import RunMeta
 from ci_tools.report.track import kept, labels
+from ci_tools.report.track.clock import seconds
 from ci_tools.report.track.follow import Rows
 from ci_tools.report.track.history import History, Point
 from ci_tools.report.track.kept import Entry
@@ -123,7 +123,7 @@ def _judge(session: Session, verdicts: Verdicts, root: Path) -> None:
     values = {"gates/verdicts": session.table(COLUMNS, [_row(verdict) for verdict in verdicts.verdicts])}
     if (root / PAGE).is_file():
         values["report"] = session.page(root / PAGE)
-    session.log(Point(0, datetime.fromisoformat(verdicts.started).timestamp(), values))
+    session.log(Point(0, seconds(verdicts.started), values))
     outcomes = [verdict.outcome for verdict in verdicts.verdicts]
     counts = {f"gates/{outcome}": outcomes.count(outcome) for outcome in Outcome}
     session.describe([verdicts.outcome], counts | {"gates/outcome": str(verdicts.outcome)} | _evaluation(root))
