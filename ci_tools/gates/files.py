@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.errors import DataError
-from ci_tools.gates.causes import cause
+from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.show import details, headline, name_of
 from ci_tools.gates.verdict import Outcome, Verdict, worst
 from ci_tools.record.files import write_atomic
@@ -68,8 +68,13 @@ class Verdicts:
 
     @property
     def cause(self) -> str:
-        """The failed gate that most probably brought about the other failures; empty without any."""
-        return cause(verdict.gate for verdict in self.verdicts if verdict.outcome is Outcome.FAILED)
+        """The failed gate that most probably brought about the other failures; see `causes.cause_of`."""
+        return cause_of(self.verdicts)
+
+    @property
+    def suspect(self) -> str:
+        """Where to look first; empty where nothing says that one failure caused another."""
+        return suspect(self.verdicts)
 
     @property
     def exit_code(self) -> int:

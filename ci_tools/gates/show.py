@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _LONGEST = 100
 """Characters of one value of the evidence."""
+_ALL_DIGITS = 17
+"""Tell any two floats apart."""
 _COLORS = {Outcome.PASSED: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.ERROR: "red", Outcome.FAILED: "red"}
 
 
@@ -27,10 +29,10 @@ def comparison(verdict: Verdict) -> str:
     """Statistic and threshold, `12.4 > 8 robust z` say; empty where nothing was measured."""
     if verdict.statistic is None or verdict.threshold is None:
         return ""
-    sign = ">" if verdict.statistic > verdict.threshold else "≤"
+    left, sign, right = compared(verdict.statistic, verdict.threshold)
     low, high = verdict.interval or (math.nan, math.nan)
     interval = "" if math.isnan(low) else f" [{number(low)}, {number(high)}]"
-    return f"{number(verdict.statistic)}{interval} {sign} {number(verdict.threshold)} {verdict.unit}".rstrip()
+    return f"{left}{interval} {sign} {right} {verdict.unit}".rstrip()
 
 
 def headline(verdict: Verdict) -> str:
@@ -76,9 +78,21 @@ def worst_first(verdicts: Iterable[Verdict]) -> Sequence[Verdict]:
     return sorted(verdicts, key=lambda verdict: (-verdict.outcome.rank, not verdict.blocks))
 
 
-def number(value: float) -> str:
-    """Four significant digits."""
-    return f"{value:.4g}"
+def number(value: float, digits: int = 4) -> str:
+    """Significant digits; a zero has no sign."""
+    return f"{value or 0.0:.{digits}g}"
+
+
+def compared(statistic: float, threshold: float) -> tuple[str, str, str]:
+    """Statistic, sign and threshold: as many digits as it takes to tell the two apart, four at least.
+
+    Law: the two read alike only where they are equal.
+    """
+    sign = ">" if statistic > threshold else "≤"
+    digits = 4
+    while statistic != threshold and digits < _ALL_DIGITS and number(statistic, digits) == number(threshold, digits):
+        digits += 1
+    return number(statistic, digits), sign, number(threshold, digits)
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
@@ -107,8 +121,8 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
     if blocking:
         lines.append(f"blocking: {blocking}")
-    if outcomes.count(Outcome.FAILED) > 1:
-        lines.append(f"look first at {verdicts.cause}: it may have caused the others")
+    if verdicts.suspect:
+        lines.append(f"look first at {verdicts.suspect}: it may have caused the others")
     return lines
 
 

@@ -6,11 +6,11 @@ It is composed of our own words, numbers and names as code, from results.json al
 from dataclasses import dataclass
 
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report import sections
+from ci_tools.report import answer, sections
+from ci_tools.report.answer import SIGNS, Answer
 from ci_tools.report.links import Links
 from ci_tools.report.markdown import code, units
 from ci_tools.report.results import Results
-from ci_tools.report.wording import SIGNS
 
 LONGEST = 65_400
 """Characters: GitHub takes 65,536, and a hidden first line by which the comment is found again needs some."""
@@ -61,6 +61,17 @@ def render(results: Results, links: Links | None = None, longest: int = LONGEST)
     return text
 
 
+def answered(results: Results) -> Answer:
+    """Whether it can be merged."""
+    return answer.of(
+        results.verdicts,
+        results.exit_code,
+        base=results.base,
+        selected=results.selected,
+        statuses=[run.status for run in results.runs],
+    )
+
+
 def headline(results: Results) -> str:
     """The answer to the first question, and the counts behind it."""
     of = {kind: sum(one.outcome is kind for one in results.verdicts) for kind in Outcome}
@@ -70,25 +81,9 @@ def headline(results: Results) -> str:
         commit += f", checked out as {code(results.commit[:12])},"
     branch = f" of {code(results.branch)}" if results.branch else ""
     base = f", compared with {code(results.base)}" if results.base else ""
-    lines = [f"## {_answer(results, of)}", f"{counts or 'No verdict.'}\\\n{commit}{branch}{base}."]
+    lines = [f"## {answered(results)}", f"{counts or 'No verdict.'}\\\n{commit}{branch}{base}."]
     warnings = "\n".join(f"- ⚠️ {warning}" for warning in _warnings(results))
     return "\n\n".join([*lines, *([warnings] if warnings else [])])
-
-
-def _answer(results: Results, of: dict[Outcome, int]) -> str:
-    blocking = len(results.blocking)
-    match results.exit_code:
-        case 1:
-            return f"❌ Do not merge: {blocking} {'verdict stops' if blocking == 1 else 'verdicts stop'} it"
-        case 2:
-            return "⛔ Do not merge: the run could not be judged"
-        case 3:
-            return "❔ Do not merge yet: the evidence does not decide"
-    if of[Outcome.FAILED] or of[Outcome.ERROR]:
-        return "⚠️ You can merge: what failed does not block"
-    if not results.base:
-        return "✅ You can merge: nothing blocks it, and nothing was compared with main"
-    return "✅ You can merge" if not of[Outcome.INCONCLUSIVE] else "✅ You can merge: nothing blocks it"
 
 
 def _warnings(results: Results) -> list[str]:

@@ -3,6 +3,10 @@
 import math
 from collections.abc import Iterable
 
+from ci_tools.gates import show
+
+MISSING = "—"
+"""In place of a number that nobody knows."""
 _MINUS = "\u2212"
 _HUGE = 1e9
 """From here on a number is written with an exponent: nobody counts the digits, and there may be 300."""
@@ -10,7 +14,7 @@ _HUGE = 1e9
 
 def short(value: float | None, digits: int = 4) -> str:
     """Significant digits; — where there is no number."""
-    return "—" if value is None else _signed(f"{value:.{digits}g}")
+    return MISSING if value is None else signed(show.number(value, digits))
 
 
 def places(values: Iterable[float | None], width: float = 0.0) -> int:
@@ -29,11 +33,15 @@ def places(values: Iterable[float | None], width: float = 0.0) -> int:
 
 
 def fixed(value: float | None, decimals: int, plus: bool = False) -> str:
-    """With so many decimal places, unless it is huge; `plus` puts a sign before a positive one, too."""
+    """With so many decimal places, unless it is huge; `plus` puts a sign before a positive one, too.
+
+    Law: what reads as zero has no sign.
+    """
     if value is None:
-        return "—"
+        return MISSING
     form = f".{decimals}f" if abs(value) < _HUGE else ".4g"
-    return _signed(f"{value:{'+' if plus else ''}{form}}")
+    text = f"{value:{'+' if plus else ''}{form}}"
+    return signed(text) if any(digit in text for digit in "123456789") else text.lstrip("+-")
 
 
 def span(interval: tuple[float | None, float | None], decimals: int) -> str:
@@ -52,8 +60,10 @@ def between(interval: tuple[float | None, float | None]) -> str:
     return f"{f'{_MINUS}∞' if low is None else short(low)} to {'+∞' if high is None else short(high)}"
 
 
-def seconds(value: float) -> str:
-    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+def seconds(value: float | None) -> str:
+    """A duration: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min; — where nobody knows it."""
+    if value is None:
+        return MISSING
     if value < 9.95:
         return f"{value:.1f} s"
     whole = round(value)
@@ -64,12 +74,20 @@ def seconds(value: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
-def energy(joules: float) -> str:
-    """An energy: 850 J, 12.3 Wh, 1.25 kWh."""
+def energy(joules: float | None) -> str:
+    """An energy: 850 J, 12.3 Wh, 1.25 kWh; — where nothing measured it."""
+    if joules is None:
+        return MISSING
     if joules < 3600:
         return f"{joules:.0f} J"
     return f"{joules / 3600:.1f} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:,.2f} kWh"
 
 
-def _signed(text: str) -> str:
+def plural(number: int, what: str) -> str:
+    """`1 seed`, `2,000 seeds`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def signed(text: str) -> str:
+    """Digits with a true minus sign."""
     return text.replace("-", _MINUS)

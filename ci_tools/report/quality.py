@@ -29,12 +29,11 @@ def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: in
     compared = {one.subject: one for one in verdicts if one.gate == "quality_against_main"}
     found = []
     for metric in list(dict.fromkeys([*settings.metrics, *release, *spread, *compared]))[:_METRICS]:
-        higher = metric not in settings.metrics or settings.metrics[metric].higher_is_better
         over_seeds = _mapping(spread, metric)
         mean, sd = finite(over_seeds.get("mean")), finite(over_seeds.get("sd"))
         row = Metric(
             metric=name(metric),
-            higher_is_better=higher,
+            higher_is_better=_higher_is_better(metric, settings),
             here=finite(release.get(metric)) if mean is None else mean,
             sd=sd if seeds > 1 else None,
             seeds=seeds,
@@ -55,13 +54,34 @@ def slices(root: Path, verdicts: Sequence[Verdict], settings: Policy) -> tuple[S
             found += _slices_against_main(verdict, table, settings)
     if found:
         return tuple(found[:_SLICES])
-    metric = next(iter(settings.metrics), "")
+    metric = slice_metric(settings, table.values())
     large = [(of, row) for of, row in table.items() if _large(row)]
     values = [(of, row, value) for of, row in large if (value := _mean(row, metric)) is not None]
-    values.sort(key=lambda one: one[2], reverse=bool(metric) and not settings.metrics[metric].higher_is_better)
+    values.sort(key=lambda one: one[2], reverse=not _higher_is_better(metric, settings))
     return tuple(
         Slice(slice=name(of), metric=name(metric), rows=_rows(row), here=value) for of, row, value in values[:_SLICES]
     )
+
+
+def slice_metric(settings: Policy, table: Iterable[Mapping[str, Any]]) -> str:
+    """The metric by which slices are shown: the first of gates.yaml that they have, else the first they have; or "".
+
+    Args:
+        settings: names the metrics in the order in which they matter.
+        table: the slices, as entries of evaluation/slices.json.
+    """
+    measured = {metric: None for row in table for metric in _metrics_of(row)}
+    return next((metric for metric in (*settings.metrics, *measured) if metric in measured), "")
+
+
+def _metrics_of(row: Mapping[str, Any]) -> Iterable[str]:
+    for values in (_mapping(row, "release"), *_mapping(row, "seeds").values()):
+        if isinstance(values, Mapping):
+            yield from (str(metric) for metric, value in values.items() if finite(value) is not None)
+
+
+def _higher_is_better(metric: str, settings: Policy) -> bool:
+    return metric not in settings.metrics or settings.metrics[metric].higher_is_better
 
 
 def _against_main(row: Metric, verdict: Verdict) -> Metric:
@@ -84,7 +104,7 @@ def _against_main(row: Metric, verdict: Verdict) -> Metric:
 
 def _slices_against_main(verdict: Verdict, table: Mapping[str, Any], settings: Policy) -> Iterable[Slice]:
     metric = verdict.subject.partition(", ")[0]
-    higher = metric not in settings.metrics or settings.metrics[metric].higher_is_better
+    higher = _higher_is_better(metric, settings)
     failed = verdict.evidence.get("slices that failed")
     for of, losses in _mapping(verdict.evidence, "worst slices").items():
         lost, *ends = [finite(value) for value in losses] if isinstance(losses, list) else [None]

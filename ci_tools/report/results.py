@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ci_tools import config
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DataError
-from ci_tools.gates.causes import cause
+from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.verdict import Outcome, worst
 from ci_tools.record.files import write_atomic
 from ci_tools.walk import Outcome as StageOutcome
@@ -258,9 +258,13 @@ class Results(Config):
 
     @property
     def cause(self) -> str:
-        """The failed gate that most probably brought about the other failures, of those that block where any does."""
-        failed = [one for one in self.verdicts if one.outcome is Outcome.FAILED]
-        return cause(one.gate for one in [one for one in failed if one.blocks] or failed)
+        """The failed gate that most probably brought about the other failures; see `causes.cause_of`."""
+        return cause_of(self.verdicts)
+
+    @property
+    def suspect(self) -> str:
+        """Where to look first; empty where nothing says that one failure caused another."""
+        return suspect(self.verdicts)
 
 
 def read(path: Path) -> Results:

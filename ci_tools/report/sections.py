@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from ci_tools.gates.causes import CAUSES_FIRST
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import charts, cost, numerals, wording
+from ci_tools.report.answer import SIGNS
 from ci_tools.report.links import Links
 from ci_tools.report.markdown import code, details, link, table
+from ci_tools.report.numerals import plural
 from ci_tools.report.results import Curve, Judged, Metric, PolicyChange, Results
 
 Forms = Sequence[str]
@@ -26,7 +27,7 @@ def against_main(results: Results) -> Forms:
         head = ("metric", "reads as", f"{base} → here", "change (interval)", "margin")
         parts += [
             table(head, map(_compared, compared), right=(4,)),
-            f"Means over {min(one.seeds for one in compared)} seeds per arm. A change is noise where its interval "
+            f"Means over {plural(min(one.seeds for one in compared), 'seed')} per arm. A change is noise where its interval "
             "holds 0: other seeds and other test rows would bring as much. The margin is the loss that `gates.yaml` "
             "tolerates.",
         ]
@@ -37,7 +38,7 @@ def against_main(results: Results) -> Forms:
     if rest:
         rows = [(code(one.metric), *_spread(one.here, one.sd), str(one.seeds)) for one in rest]
         values = table(("metric", "mean", "sd over seeds", "seeds"), rows, right=(1, 2, 3))
-        parts.append(details(f"{_plural(len(rest), 'metric')} not compared", values) if compared else values)
+        parts.append(details(f"{plural(len(rest), 'metric')} not compared", values) if compared else values)
     if not results.metrics:
         parts.append("No metric was found.")
     return ["\n\n".join(parts)]
@@ -50,8 +51,8 @@ def failures(results: Results) -> Forms:
     if not found:
         return [""]
     head = ["### What failed, why, and what to do"]
-    if results.cause in CAUSES_FIRST and sum(one.outcome is Outcome.FAILED for one in found) > 1:
-        head.append(f"Look first at {code(results.cause)}: it may have caused the others.")
+    if results.suspect:
+        head.append(f"Look first at {code(results.suspect)}: it may have caused the others.")
     full, bare = ([_failure(one, results, evidence) for one in found] for evidence in (True, False))
     few = [_in_a_line(one) for one in found[:_FEW]]
     more = [f"… and {len(found) - _FEW} more."] if len(found) > _FEW else []
@@ -64,13 +65,13 @@ def others(results: Results) -> Forms:
     open_ = [one for one in open_ if not one.blocks]
     parts, short = [], []
     if open_:
-        rows = [(wording.title(one), wording.measured(one) or "—", wording.why(one, results)) for one in open_]
-        summary = f"{wording.SIGNS[Outcome.INCONCLUSIVE]} {_count(open_, 'gate')} had too little evidence"
+        rows = [(wording.title(one), wording.measured(one) or numerals.MISSING, wording.why(one, results)) for one in open_]
+        summary = f"{SIGNS[Outcome.INCONCLUSIVE]} {plural(len(open_), 'gate')} had too little evidence"
         parts.append(details(summary, table(("gate", "measured", "why"), rows)))
         short.append(f"{summary}.")
     if passed:
-        rows = [(wording.title(one), wording.measured(one) or "—", wording.basis(one)) for one in passed]
-        summary = f"{wording.SIGNS[Outcome.PASSED]} {_count(passed, 'gate')} passed"
+        rows = [(wording.title(one), wording.measured(one) or numerals.MISSING, wording.basis(one)) for one in passed]
+        summary = f"{SIGNS[Outcome.PASSED]} {plural(len(passed), 'gate')} passed"
         parts.append(details(summary, table(("gate", "measured", "limit"), rows)))
         short.append(f"{summary}.")
     return ["\n\n".join(parts), "\n\n".join(short)]
@@ -83,7 +84,7 @@ def curves(results: Results) -> Forms:
     failed = any(one.outcome is Outcome.FAILED and one.gate in _TRAINING for one in results.verdicts)
     loss = next((f"loss {charts.change(one)}" for one in results.curves if one.of == "loss"), "")
     metrics = sum(one.of == "metric" for one in results.curves)
-    parts = [part for part in (loss, _plural(metrics, "validation metric") if metrics else "") if part]
+    parts = [part for part in (loss, plural(metrics, "validation metric") if metrics else "") if part]
     summary = f"Curves: {', '.join(parts)}"
     full, tables = (
         details(summary, "\n\n".join(_drawn(one, picture) for one in results.curves), failed)
@@ -104,7 +105,7 @@ def slices(results: Results) -> Forms:
             width = one.interval[1] - one.interval[0]
         decimals = numerals.places([one.here, one.change], width)
         between = f" ({numerals.span(one.interval, decimals)})" if one.interval else ""
-        size = "—" if one.rows is None else f"{one.rows:,}"
+        size = numerals.MISSING if one.rows is None else f"{one.rows:,}"
         changed = [numerals.fixed(one.change, decimals, True) + between] if compared else []
         mark = " **failed**" if one.failed else ""
         rows.append((code(one.slice) + mark, code(one.metric), size, numerals.fixed(one.here, decimals), *changed))
@@ -127,7 +128,7 @@ def price(results: Results) -> Forms:
     if spent.joules is not None:
         parts.append(f"{numerals.energy(spent.joules)} by their GPUs")
     if spent.saved_seconds or spent.saved_unknown:
-        unknown = f", and {_plural(spent.saved_unknown, 'stage')} of unknown length" if spent.saved_unknown else ""
+        unknown = f", and {plural(spent.saved_unknown, 'stage')} of unknown length" if spent.saved_unknown else ""
         parts.append(f"the cache saved {numerals.seconds(spent.saved_seconds)}{unknown}")
     summary = f"Cost: {', '.join(parts)}"
     rows = [
@@ -135,11 +136,11 @@ def price(results: Results) -> Forms:
             code(one.stage),
             one.outcome,
             numerals.seconds(one.seconds),
-            "—" if one.ran_seconds is None else numerals.seconds(one.ran_seconds),
+            numerals.seconds(one.ran_seconds),
         )
         for one in results.stages
     ]
-    trained = f"Training took {numerals.seconds(spent.train_seconds)} in {_plural(len(results.runs), 'run')}."
+    trained = f"Training took {numerals.seconds(spent.train_seconds)} in {plural(len(results.runs), 'run')}."
     stages = [table(("stage", "now", "took", "last real run"), rows, right=(2, 3))] if rows else []
     return [details(summary, "\n\n".join([*stages, trained])), f"{summary}."]
 
@@ -192,13 +193,14 @@ _NOT_BAD = (Outcome.INCONCLUSIVE, Outcome.PASSED)
 def _compared(one: Metric) -> tuple[str, ...]:
     levels, change = wording.change(one)
     direction = "" if one.higher_is_better else " (lower is better)"
-    return (code(one.metric) + direction, wording.reading(one), levels, change, numerals.short(one.margin))
+    reading = f"**{wording.reading(one)}**" if one.outcome is Outcome.FAILED else wording.reading(one)
+    return (code(one.metric) + direction, reading, levels, change, numerals.short(one.margin))
 
 
 def _failure(one: Judged, results: Results, evidence: bool) -> str:
     blocks = "blocks" if one.blocks else "does not block"
     told = f"{wording.why(one, results)} {wording.place(one)}".rstrip()
-    lines = [f"**{wording.SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {told}"]
+    lines = [f"**{SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {told}"]
     if numbers := wording.measured(one):
         lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
     if fix := wording.remedy(one):
@@ -215,12 +217,12 @@ def _failure(one: Judged, results: Results, evidence: bool) -> str:
 
 def _in_a_line(one: Judged) -> str:
     numbers = wording.measured(one)
-    return f"- {wording.SIGNS[one.outcome]} {wording.title(one)} {one.outcome}" + (f": {numbers}" if numbers else "")
+    return f"- {SIGNS[one.outcome]} {wording.title(one)} {one.outcome}" + (f": {numbers}" if numbers else "")
 
 
 def _drawn(curve: Curve, picture: bool) -> str:
     what = "Training loss" if curve.of == "loss" else f"{code(curve.name)} on {code(curve.split)}"
-    heading = f"**{what}** ({_plural(curve.seeds, 'seed')})"
+    heading = f"**{what}** ({plural(curve.seeds, 'seed')})"
     drawing = [charts.chart(curve)] if picture else []
     return "\n\n".join(part for part in (heading, *drawing, charts.points(curve)) if part)
 
@@ -239,11 +241,3 @@ def _setting(value: float | bool | str | None) -> str:
 def _spread(mean: float | None, sd: float | None) -> tuple[str, str]:
     decimals = numerals.places([mean], sd or 0.0)
     return numerals.fixed(mean, decimals), numerals.fixed(sd, decimals)
-
-
-def _count(found: Sequence[Judged], what: str) -> str:
-    return _plural(len(found), what)
-
-
-def _plural(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

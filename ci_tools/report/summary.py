@@ -11,9 +11,9 @@ from ci_tools.gates.files import Verdicts
 from ci_tools.gates.show import comparison, name_of, worst_first
 from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.report import places
+from ci_tools.report.answer import SIGNS
 from ci_tools.report.markdown import code, prose
 from ci_tools.report.results import name
-from ci_tools.report.wording import SIGNS
 
 LARGEST = 900_000
 """Bytes of a summary: GitHub drops one of more than 1 MiB as a whole."""

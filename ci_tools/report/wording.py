@@ -1,12 +1,12 @@
 """Verdicts and changes in words: composed from our own catalogue and from numbers, with names as code."""
 
 from ci_tools.gates.policy import PER_METRIC
+from ci_tools.gates.show import compared
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import catalogue, numerals
 from ci_tools.report.markdown import code
 from ci_tools.report.results import Judged, Metric, Results
 
-SIGNS = {Outcome.PASSED: "✅", Outcome.INCONCLUSIVE: "❔", Outcome.ERROR: "⛔", Outcome.FAILED: "❌"}
 _AGAINST_BASE = (
     "latency",
     "model_size",
@@ -48,8 +48,8 @@ def measured(one: Judged) -> str:
     between = ""
     if one.interval and one.interval[0] != one.interval[1]:
         between = f" (interval {numerals.between(one.interval)})"
-    sign = ">" if one.statistic > one.threshold else "≤"
-    return f"{numerals.short(one.statistic)}{between} {sign} {numerals.short(one.threshold)}{unit}"
+    left, sign, right = compared(one.statistic, one.threshold)
+    return f"{numerals.signed(left)}{between} {sign} {numerals.signed(right)}{unit}"
 
 
 def place(one: Judged) -> str:
@@ -118,7 +118,7 @@ def reading(one: Metric) -> str:
     beyond = one.outcome is Outcome.FAILED
     undecided = one.outcome is Outcome.INCONCLUSIVE
     if beyond:
-        return "**worse, beyond the margin**"
+        return "worse, beyond the margin"
     if undecided:
         return f"{'noise' if noise else 'worse'}; a loss beyond the margin is not ruled out"
     return "noise" if noise else "better" if better else "worse, within the margin"
