@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from ci_tools import __version__
 from ci_tools.console import QUIET, say, stdout_to_stderr
 from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
+from ci_tools.harmless import in_json, in_log
 
 try:
     import typer
@@ -372,7 +373,7 @@ def main() -> None:
 
 
 def _fail(error: SwitchbackError) -> None:
-    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.write(f"error: {in_log(str(error))}\n")
     if "--json" in sys.argv:
         _print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})
     sys.exit(error.exit_code)
@@ -415,10 +416,10 @@ def _verdict(result: Any, passed: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _report_of_run() -> str:
+def _report_of_run() -> str | None:
     """Write the report of the run that was just judged; returns the path of the page, or else of the comment.
 
-    The verdicts' exit code stands, whatever of the report cannot be written.
+    The verdicts' exit code stands, whatever of the report cannot be written; None where nothing of it could be.
     """
     from ci_tools.report.command import COMMENT, FOLDER, write
 
@@ -428,7 +429,9 @@ def _report_of_run() -> str:
         say(f"the report lacks its page: {explain(error)}")
     except SwitchbackError as error:
         say(f"the report is not whole: {error}")
-    return str(FOLDER / COMMENT)
+    except OSError as error:
+        say(f"the report is not whole: {explain(error)}")
+    return str(FOLDER / COMMENT) if (FOLDER / COMMENT).is_file() else None
 
 
 def _show_verdicts(verdicts: Any) -> None:
@@ -438,4 +441,4 @@ def _show_verdicts(verdicts: Any) -> None:
 
 
 def _print_json(values: dict[str, Any]) -> None:
-    typer.echo(json.dumps(values, indent=2, default=str))
+    typer.echo(in_json(json.dumps(values, indent=2, default=str)))

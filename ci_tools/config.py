@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,12 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ci_tools.errors import ConfigError
+from ci_tools.harmless import in_log, one_line
+
+
+_LONGEST = 80
+"""Characters of a value that an error quotes."""
+_POSITION = re.compile(r" at line \d+ column \d+$")
 
 
 class Config(BaseModel):
@@ -43,6 +50,8 @@ def validate(raw: Mapping[str, Any], model: type[C], where: object) -> C:
     try:
         # Through JSON, strict mode takes a list for a tuple but still refuses "3" for 3.
         return model.model_validate_json(json.dumps(raw))
+    except RecursionError:
+        raise ConfigError("is nested too deep", where=where, fix="use plain numbers, strings and lists") from None
     except (TypeError, ValueError) as error:
         if not isinstance(error, ValidationError):
             raise ConfigError(str(error), where=where, fix="use plain numbers, strings and lists") from error
@@ -92,7 +101,8 @@ def _explain(error: ValidationError, model: type[BaseModel], where: object) -> C
     first, *others = error.errors(include_url=False)
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
     got, fix = first.get("input"), ""
-    rule = first["msg"].removeprefix("Value error, ")
+    # A position would be that in the JSON which `validate` makes, and nobody else sees.
+    rule = _POSITION.sub("", first["msg"].removeprefix("Value error, "))
     if first["type"] == "extra_forbidden":
         siblings = list(_section(model, first["loc"][:-1]).model_fields)
         near = difflib.get_close_matches(str(first["loc"][-1]), siblings, n=1)
@@ -102,11 +112,11 @@ def _explain(error: ValidationError, model: type[BaseModel], where: object) -> C
     elif first["type"] == "missing":
         rule, fix = "required key is missing", "add it"
     what = (f"{key}: " if key else "") + f"{rule[0].lower()}{rule[1:]}"
-    if first["type"] not in ("extra_forbidden", "missing") and not isinstance(got, dict):
-        what += f", got {got!r}"
+    if first["type"] not in ("extra_forbidden", "missing", "json_invalid") and not isinstance(got, dict):
+        what += f", got {one_line(repr(got), _LONGEST)}"
     if others:
         what += f" (and {len(others)} more)"
-    return ConfigError(what, where=where, fix=fix)
+    return ConfigError(in_log(what), where=where, fix=in_log(fix))
 
 
 def _section(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

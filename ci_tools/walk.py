@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,8 @@ from ci_tools.record.files import write_atomic
 
 FILE = Path(".switchback/walk.json")
 SCHEMA_VERSION = 1
+_LONGEST = 1e12
+"""Seconds that a stage may take; more stands for a damaged file."""
 Outcome = Literal["ran", "checked", "restored", "cached"]
 
 
@@ -62,9 +65,11 @@ def read(root: Path = Path()) -> Remembered | None:
         raw = json.loads((root / FILE).read_text(encoding="utf-8"))
         if raw.pop("schema_version") != SCHEMA_VERSION:
             return None
-        return TypeAdapter(Remembered).validate_python(raw)
-    except (OSError, ValueError, TypeError, AttributeError, KeyError, ValidationError):
+        found = TypeAdapter(Remembered).validate_python(raw)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError, ValidationError):
         return None
+    seconds = [found.walk.seconds, *(step.seconds for step in found.walk.steps), *found.ran_seconds.values()]
+    return found if all(math.isfinite(one) and 0 <= one <= _LONGEST for one in seconds) else None
 
 
 def remember(walk: Walk, root: Path = Path()) -> None:

@@ -27,7 +27,8 @@ def test_stage_keeps_the_seconds_of_its_last_real_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1, "walk": 3}', "\ud800"]
+    "text",
+    ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 1, "walk": 3}', "\ud800", "[" * 100_000],
 )
 def test_damaged_file_is_as_good_as_none(tmp_path, text):
     remember(walked(("data", "ran", 2.0)), tmp_path)
@@ -35,6 +36,16 @@ def test_damaged_file_is_as_good_as_none(tmp_path, text):
     assert read(tmp_path) is None
     remember(walked(("data", "cached", 0.1)), tmp_path)
     assert read(tmp_path).ran_seconds == {}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-1", "1e13", "9" * 401])
+@pytest.mark.parametrize("place", ['"seconds": 3.0', '"seconds": 2.0', '"data": 2.0'])
+def test_file_with_seconds_that_cannot_be_is_as_good_as_none(tmp_path, number, place):
+    remember(walked(("data", "ran", 2.0)), tmp_path)
+    text = (tmp_path / FILE).read_text()
+    assert place in text
+    (tmp_path / FILE).write_text(text.replace(place, f"{place.partition(': ')[0]}: {number}"))
+    assert read(tmp_path) is None
 
 
 def test_disk_that_refuses_costs_nothing_else(tmp_path):
