@@ -6,7 +6,7 @@ PyGithub is imported when the first request is made.
 
 from ci_tools.report.github.claim import check_claim
 from ci_tools.report.github.comment import Published, publish_comment
-from ci_tools.report.github.event import Event, Head, read_event
+from ci_tools.report.github.event import Event, Head, find_event, read_event
 from ci_tools.report.github.session import Patience
 from ci_tools.report.github.statuses import commit_status, deployment, deployment_status
 from ci_tools.report.github.target import Target
@@ -21,6 +21,7 @@ __all__ = [
     "commit_status",
     "deployment",
     "deployment_status",
+    "find_event",
     "publish_comment",
     "read_event",
 ]

@@ -4,11 +4,16 @@ Results are written where a pull request's code ran, so what they say of themsel
 run is not: the event file says which commit of which repository it was started for.
 """
 
+from typing import TYPE_CHECKING
+
 from ci_tools.errors import DataError
 from ci_tools.report.github.event import Head, read_event
 from ci_tools.report.github.failures import Deed
 from ci_tools.report.github.session import Patience, connect
 from ci_tools.report.github.target import Target
+
+if TYPE_CHECKING:
+    from github.PullRequest import PullRequest
 
 
 def check_claim(
@@ -34,8 +39,8 @@ def check_claim(
     deed = Deed(f"read pull request #{pull_request} of {target.repository}", "pull-requests: read")
     with connect(target) as github:
         pull = github.get_repo(target.repository).get_pull(pull_request)
-        head = (patience or Patience()).ask(lambda: pull.head, deed)
-        actual = Head(head.sha, head.repo.full_name if head.repo else "", head.ref)
+        # Values are read within, because GitHub may be asked for each, and may answer with another shape.
+        actual = (patience or Patience()).ask(lambda: _head(pull), deed)
     if reason := contradiction(results_head_sha, run, actual):
         raise DataError(
             reason,
@@ -43,6 +48,14 @@ def check_claim(
             rule="results are published only on the pull request whose head they were made from",
             fix="nothing, if it moved on: its newer run reports; else distrust these results",
         )
+
+
+def _head(pull: "PullRequest") -> Head:
+    head = pull.head
+    found = Head(head.sha, head.repo.full_name if head.repo else "", head.ref)
+    if not all(isinstance(value, str) for value in found):
+        raise ValueError("a pull request whose head lacks its commit, repository or branch")
+    return found
 
 
 def contradiction(results_head_sha: str, run: Head, pull_request: Head) -> str:

@@ -10,6 +10,7 @@ from ci_tools.errors import ConfigError, DataError
 
 SHA = r"^(?:[0-9a-f]{40}|[0-9a-f]{64})$"
 """A full commit id; 64 digits in repositories that use SHA-256."""
+_FIX = "set GITHUB_EVENT_PATH to the file that GitHub Actions wrote for this job"
 REPOSITORY = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$"
 
 
@@ -38,19 +39,42 @@ def read_event(path: str | Path | None = None) -> Event:
         ConfigError: no path is given or set.
         DataError: the file is missing, is not JSON, lacks what its kind of event must have, or is of another kind.
     """
+    path = _event_file(path)
+    found = _read(path)
+    if isinstance(found, str):
+        raise DataError(found, where=path, fix="report from one of those events")
+    return found
+
+
+def find_event(path: str | Path | None = None) -> Event | None:
+    """The same where any event may have started the run; None for one that carries no commit, a schedule for instance.
+
+    Raises:
+        ConfigError: no path is given or set.
+        DataError: the file is missing, is not JSON, or lacks what its kind of event must have.
+    """
+    found = _read(_event_file(path))
+    return None if isinstance(found, str) else found
+
+
+def _event_file(path: str | Path | None) -> Path:
     path = path or os.environ.get("GITHUB_EVENT_PATH")
     if not path:
         raise ConfigError("GITHUB_EVENT_PATH is not set", fix="run this in GitHub Actions, or name the event file")
+    return Path(path)
+
+
+def _read(path: Path) -> Event | str:
+    """The event, or why it is none that can be reported on."""
     try:
-        return _parse(Path(path).read_bytes())
+        return _parse(path.read_bytes())
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", where=path, fix="set GITHUB_EVENT_PATH") from None
+        raise DataError(f"cannot be read ({error.strerror})", where=path, fix=_FIX) from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"])) or "the file"
-        raise DataError(f"{key}: {first['msg'].lower()}", where=path, rule="not an event that GitHub sent") from None
-    except ValueError as error:
-        raise DataError(str(error), where=path, fix="report from one of those events") from None
+        rule = "not an event that GitHub sent"
+        raise DataError(f"{key}: {first['msg'].lower()}", where=path, rule=rule, fix=_FIX) from None
 
 
 Sha = Annotated[str, StringConstraints(pattern=SHA)]
@@ -102,7 +126,7 @@ class _Event(_Payload):
     ref: str = ""
 
 
-def _parse(text: bytes) -> Event:
+def _parse(text: bytes) -> Event | str:
     event = _Event.model_validate_json(text)
     here = event.repository.full_name
     if run := event.workflow_run:
@@ -116,8 +140,8 @@ def _parse(text: bytes) -> Event:
     if event.after and event.after.rstrip("0"):
         return Event("push", Head(event.after, here, _branch(event.ref)), None)
     if event.after:
-        raise ValueError("a push that deleted a branch leaves no commit; only other pushes can be reported on")
-    raise ValueError("carries no commit; only pull_request, workflow_run, push and merge_group events do")
+        return "a push that deleted a branch leaves no commit; only other pushes can be reported on"
+    return "carries no commit; only pull_request, workflow_run, push and merge_group events do"
 
 
 def _name(repository: _Repository | None) -> str:

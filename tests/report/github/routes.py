@@ -20,7 +20,8 @@ def read_pull(hub, number):
 def list_comments(hub, issue, per_page="30", page="1"):
     if issue not in hub.pulls:
         return refusal(404, "Not Found")
-    every = [hub.comments[number] for number in sorted(hub.comments)]
+    url = f"{hub.url}{R}/issues/{issue}"
+    every = [comment for _, comment in sorted(hub.comments.items()) if comment["issue_url"] == url]
     return paged(hub, f"{R}/issues/{issue}/comments", every, int(per_page), int(page))
 
 

@@ -71,6 +71,25 @@ def test_outage_is_waited_out(check, hub, clock):
     assert clock.waits == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        None,
+        {},
+        "deeper",
+        {"sha": None, "ref": "deeper", "repo": None},
+        {"sha": SHA, "ref": "deeper", "repo": {}},
+        {"sha": SHA, "ref": None, "repo": {"full_name": REPOSITORY}},
+        {"sha": 5, "ref": "deeper", "repo": {"full_name": REPOSITORY}},
+        {"sha": SHA, "ref": "deeper", "repo": {"full_name": ["x"]}},
+    ],
+)
+def test_head_of_another_shape_is_one_clear_error(check, hub, head):
+    hub.pulls[5]["head"] = head
+    with pytest.raises(SwitchbackError, match="cannot read pull request #5 of octo/model"):
+        check()
+
+
 def test_run_and_server_come_from_the_environment(hub, monkeypatch, tmp_path, patience):
     event = tmp_path / "event.json"
     here = {"full_name": REPOSITORY}

@@ -7,7 +7,7 @@ import pytest
 from ci_tools.errors import DependencyUnavailable, SwitchbackError
 from ci_tools.report.github import publish_comment
 from ci_tools.report.github.sticky import LONGEST, marked
-from tests.report.github.hub import BOT, RESET, Reply, refusal
+from tests.report.github.hub import BOT, RESET, Reply, pull_request, refusal
 
 BODY = "## Switchback: passed\n\n| metric | main | here |\n|---|---|---|\n| loss | 0.5 | 0.4 ± 0.01 |\n"
 COMMENTS = r"/issues/5/comments"
@@ -42,6 +42,15 @@ def test_next_report_edits_it_and_the_same_one_again_is_not_posted(hub, publish)
     before = len(hub.sent("POST", "PATCH"))
     assert publish("worse").action == "unchanged"
     assert [path for _, path in hub.sent("POST", "PATCH")[before:]] == ["/graphql"]
+
+
+def test_comment_on_another_pull_request_is_another_comment(hub, publish, target):
+    hub.pulls[6] = pull_request(6)
+    other = hub.comment(marked("of another", "report"), issue=6)
+    assert publish().action == "created"
+    assert hub.comments[other]["body"] == marked("of another", "report")
+    sixth = publish_comment(BODY, replace(target, pull_request=6))
+    assert (sixth.action, sixth.url.rpartition("#")[0]) == ("updated", "https://github.com/octo/model/pull/6")
 
 
 def test_comment_is_found_on_the_third_page(hub, publish):

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ci_tools.errors import ConfigError, DataError
-from ci_tools.report.github import Event, Head, read_event
+from ci_tools.report.github import Event, Head, find_event, read_event
 
 SHA, FORK_SHA = "5b" * 20, "c0" * 20
 HERE = {"full_name": "octo/model", "private": False}
@@ -87,6 +87,7 @@ def test_path_comes_from_the_environment(written, monkeypatch):
         ('{"repository": ', "invalid json"),
         ("[]", "should be an object"),
         ({"action": "created"}, "repository: field required"),
+        ({"repository": 1}, "repository: input should be an object"),
         (PULL | {"pull_request": {"number": 5}}, "pull_request.head: field required"),
         (PULL | {"pull_request": PULL["pull_request"] | {"number": "5"}}, "pull_request.number: input should be a"),
         (PUSH | {"after": "main; rm -rf /"}, "after: string should match"),
@@ -102,6 +103,18 @@ def test_malformed_event_is_one_error_that_names_the_key(written, event, said):
     assert str(caught.value).startswith(f"{path}: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("event", [{"repository": HERE, "schedule": "0 3 * * *"}, PUSH | {"after": "0" * 40}])
+def test_event_without_a_commit_may_have_started_a_run(written, event):
+    assert find_event(written(event)) is None
+    assert find_event(written(PUSH)) == read_event(written(PUSH))
+
+
+def test_damaged_event_says_how_to_mend_it_and_is_never_passed_over(written):
+    for reader in (read_event, find_event):
+        with pytest.raises(DataError, match=r"Fix: set GITHUB_EVENT_PATH to the file that GitHub Actions wrote"):
+            reader(written({"repository": 1}))
 
 
 def test_missing_file_is_an_error_that_names_it(tmp_path):
