@@ -145,10 +145,13 @@ def read(path: Path) -> Verdicts:
             raise DataError(f"has schema version {version}", where=path, rule=rule, fix=fix)
         for verdict in (*raw["verdicts"], *raw["pending"]):
             verdict["interval"] = _open(verdict["interval"])
-        return TypeAdapter(Verdicts).validate_python(raw)
+        found = TypeAdapter(Verdicts).validate_python(raw)
+        if any(one.blocks and one.outcome is Outcome.PASSED for one in (*found.verdicts, *found.pending)):
+            raise ValueError("what passed blocks nothing")
+        return found
     except FileNotFoundError:
         raise DataError("no such file", where=path, fix=fix) from None
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"is not a list of verdicts ({_first(error)})", where=path, fix=fix) from None
 
 

@@ -1,11 +1,13 @@
 """Results from the files that a run left: verdicts, records, evaluation, and what the pipeline's last walk was."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.config import read_yaml
 from ci_tools.errors import ConfigError, DataError, SwitchbackError
@@ -17,9 +19,22 @@ from ci_tools.gates.verdict import Verdict
 from ci_tools.record import open_record
 from ci_tools.record.provenance import now
 from ci_tools.record.reader import Record
+from ci_tools.record.schema import META, RunMeta
 from ci_tools.report import curves, quality
-from ci_tools.report.github.event import Event, read_event
-from ci_tools.report.results import Fact, Judged, PolicyChange, PolicyFile, Results, SeedRun, Stage, finite, name
+from ci_tools.report.github.event import Event, find_event
+from ci_tools.report.results import (
+    Digest,
+    Fact,
+    Judged,
+    PolicyChange,
+    PolicyFile,
+    Results,
+    SeedRun,
+    Stage,
+    finite,
+    name,
+)
+from ci_tools.walk import FILE as WALK
 from ci_tools.walk import Remembered
 from ci_tools.walk import read as read_walk
 
@@ -36,16 +51,26 @@ def build(root: Path = Path()) -> Results:
     A record that is missing or damaged shows as unreadable; other files of the pipeline may be missing.
 
     Raises:
-        DataError: gates/verdicts.json is missing, damaged or of another schema version.
+        DataError: gates/verdicts.json is missing, damaged or of another schema version; a file of the pipeline holds a
+            value that no report can hold; or GitHub's event file is damaged.
     """
-    verdicts = files.read(root / FOLDER / VERDICTS)
-    try:
+    path = root / FOLDER / VERDICTS
+    verdicts = files.read(path)
+    with _blaming(path, "run `switchback gate`"):
         return _results(root, verdicts)
+
+
+@contextmanager
+def _blaming(path: Path, fix: str = "run `switchback reproduce`", key: str = "") -> Iterator[None]:
+    """A value that no report can hold is told with the file that it stands in; with `key` where nothing names it."""
+    try:
+        yield
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        fix = "run `switchback reproduce`, then `switchback gate`"
-        raise DataError(f"{key}: {first['msg'].lower()}", where=root, rule="see docs/report.md", fix=fix) from None
+        broken = ".".join(map(str, first["loc"])) or key
+        said = first["msg"].removeprefix("Value error, ").lower()
+        what = f"{broken}: {said}" if broken else said
+        raise DataError(what, where=path, rule="see docs/report.md", fix=fix) from None
 
 
 def _results(root: Path, verdicts: Verdicts) -> Results:
@@ -55,8 +80,11 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
         all_verdicts = worst_first(all_verdicts)
     seeds = seeds_of(root)
     records = [(seed, _record(root, seed)) for seed in seeds]
-    readable = [record for _, record in records if record]
+    readable = [(seed, record) for seed, record in records if record]
     release = records[0][1].meta if records and records[0][1] else None
+    if release:
+        with _blaming(_meta_of(root, seeds[0]), key="code_digest"):
+            TypeAdapter(Digest).validate_python(release.code_digest)
     event, walk = _event(), read_walk(root)
     stages = _stages(root, walk) if walk else []
     policy_lines = [_policy_line(line) for line in verdicts.policy_changes]
@@ -85,7 +113,7 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
         metrics=quality.metrics(root, all_verdicts, settings, len(seeds)),
         slices=quality.slices(root, all_verdicts, settings),
         curves=curves.of(readable, list(settings.metrics)),
-        runs=tuple(_run(seed, record) for seed, record in records[:_RUNS]),
+        runs=tuple(_run(root, seed, record) for seed, record in records[:_RUNS]),
         stages=tuple(stages[:_STAGES]),
         policy_changes=tuple(policy_changes[:_CHANGES]),
         policy_files=tuple(policy_files[:_CHANGES]),
@@ -163,41 +191,50 @@ def _record(root: Path, seed: int) -> Record | None:
         return None
 
 
-def _run(seed: int, record: Record | None) -> SeedRun:
+def _meta_of(root: Path, seed: int) -> Path:
+    return root / "runs" / f"seed-{seed}" / META
+
+
+def _run(root: Path, seed: int, record: Record | None) -> SeedRun:
     if record is None:
-        return SeedRun(seed=seed, status="unreadable")
+        with _blaming(root / "params.yaml", "correct `seeds`"):
+            return SeedRun(seed=seed, status="unreadable")
     meta = record.meta
     gpu = meta.fingerprint.get("gpu", "none")
-    return SeedRun(
-        seed=seed,
-        status=meta.status,
-        steps=max(meta.steps, 0),
-        total_steps=max(meta.total_steps, 0),
-        train_seconds=finite(max(meta.train_seconds, 0.0)) or 0.0,
-        gpus=0 if gpu == "none" else len(gpu.split(", ")),
-        joules=finite(meta.energy_joules),
-        recoveries=len(meta.recoveries),
-        resumes=len(meta.resumes),
-    )
+    with _blaming(_meta_of(root, seed)):
+        return SeedRun(
+            seed=seed,
+            status=meta.status,
+            steps=max(meta.steps, 0),
+            total_steps=max(meta.total_steps, 0),
+            train_seconds=_trained(meta),
+            gpus=0 if gpu == "none" else len(gpu.split(", ")),
+            joules=finite(meta.energy_joules),
+            recoveries=len(meta.recoveries),
+            resumes=len(meta.resumes),
+        )
+
+
+def _trained(meta: RunMeta) -> float:
+    """Seconds; 0 where the record holds no number of them."""
+    return max(finite(meta.train_seconds) or 0.0, 0.0)
 
 
 def _stages(root: Path, known: Remembered) -> list[Stage]:
     """The stages of the last walk; a training that never ran on this machine took what its record says."""
     found = []
     for step in known.walk.steps:
-        ran, (kind, _, seed) = known.ran_seconds.get(step.stage), step.stage.partition("@")
+        ran, (kind, _, seed), file = known.ran_seconds.get(step.stage), step.stage.partition("@"), root / WALK
         if ran is None and kind == "train" and seed.isdecimal() and (record := _record(root, int(seed))):
-            ran = record.meta.train_seconds
-        found.append(Stage(stage=name(step.stage), outcome=step.outcome, seconds=step.seconds, ran_seconds=ran))
+            ran, file = _trained(record.meta), _meta_of(root, int(seed))
+        with _blaming(file):
+            found.append(Stage(stage=name(step.stage), outcome=step.outcome, seconds=step.seconds, ran_seconds=ran))
     return found
 
 
 def _event() -> Event | None:
     """What started the run, where GitHub Actions says so."""
-    try:
-        return read_event()
-    except SwitchbackError:
-        return None
+    return find_event() if os.environ.get("GITHUB_EVENT_PATH") else None
 
 
 def _policy_line(line: str) -> PolicyChange | PolicyFile | None:

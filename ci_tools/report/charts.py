@@ -22,8 +22,8 @@ _MEAN, _RANGE = "#3b82f6", "#9ca3af"
 def chart(curve: Curve) -> str:
     """A Mermaid block: the mean over seeds, between the lowest and the highest of them.
 
-    It ends before the first point where no seed has a finite value. Empty for under two points, and for numbers that
-    Mermaid, which reads no exponents, cannot hold.
+    It ends before the first point where a seed that got so far has no finite value. Empty for under two points, and for
+    numbers that Mermaid, which reads no exponents, cannot hold.
     """
     rows = zip(curve.low, curve.mean, curve.high, strict=True)
     known = list(takewhile(lambda row: None not in row, rows))
@@ -56,16 +56,25 @@ def points(curve: Curve) -> str:
     count = len(curve.step)
     chosen = sorted({round(i * (count - 1) / max(min(count, _ROWS) - 1, 1)) for i in range(min(count, _ROWS))})
     rows = [(f"{curve.step[i]:,}", *_values(curve, i)) for i in chosen]
-    return markdown.table(("step", "mean", f"lowest to highest of {curve.seeds} seeds"), rows, right=(0, 1, 2))
+    head = ("step", "mean", f"lowest to highest of {numerals.plural(curve.seeds, 'seed')}")
+    return markdown.table(head, rows, right=(0, 1, 2))
 
 
 def change(curve: Curve) -> str:
-    """From the first to the last known value, `0.7508 → 0.0284` say."""
+    """From the first to the last known value, `0.7508 → 0.0284` say, and what these two hide."""
     known = [value for value in curve.mean if value is not None]
     if not known:
         return "not finite"
     ends = f"{numerals.short(known[0])} → {numerals.short(known[-1])}"
-    return ends if curve.mean[-1] is not None else f"{ends}, then not finite"
+    if curve.mean[-1] is None:
+        return f"{ends}, then not finite"
+    return ends if None not in curve.mean else f"{ends}, in between not finite"
+
+
+def early(curve: Curve) -> str:
+    """Which seeds end before the curve does, `seed 3 until step 260` say; empty where none does."""
+    told = [f"seed {one.seed} until step {one.step:,}" for one in curve.early[:_ROWS]]
+    return ", ".join([*told, "…"] if len(curve.early) > _ROWS else told)
 
 
 def _values(curve: Curve, point: int) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ci_tools.console import say
-from ci_tools.errors import DataError, DependencyUnavailable
+from ci_tools.errors import DataError, DependencyUnavailable, explain
 from ci_tools.gates import files
 from ci_tools.gates.files import VERDICTS
 from ci_tools.gates.run import open_run
@@ -75,10 +75,9 @@ def render(source: Path, links: Links | None = None, public: bool = False) -> Re
     """
     found = results.read(source)
     if public or os.environ.get("GITHUB_EVENT_PATH"):
-        _check_claim(found)
+        found = found.model_copy(update={"pull_request": _accepted(found)})
     text = _write_comment(found, links, Path())
-    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        summary.append(text, Path(path))
+    _add_to_summary(text)
     return Report(found, FOLDER / COMMENT, None)
 
 
@@ -89,23 +88,24 @@ def publish(report: Report, post: bool = True, status: bool = False) -> str:
         The comment's address; empty for a run of no pull request, of a merge group for instance.
 
     Raises:
-        ConfigError: GitHub's environment is not there.
+        ConfigError: GitHub's environment is not there, so that nobody knows whether there is a pull request.
         SwitchbackError: the token may not, or the conversation is locked.
         DependencyUnavailable: GitHub is out of reach.
     """
-    from ci_tools.report.github import Target, commit_status, publish_comment
+    from ci_tools.report.github import Target, commit_status, find_event, publish_comment
 
     found = report.results
     target = Target.from_environment(found.pull_request)
     url = ""
     if post and target.pull_request is None:
+        find_event()  # without GitHub's word, none is an error
         say("no pull request: nothing to comment on")
     elif post:
         published = publish_comment(report.comment.read_text(encoding="utf-8"), target)
         say(f"comment {published.action}: {published.url}")
         url = published.url
     if status:
-        state, words = _STATES[found.exit_code], comment.headline(found).partition("\n")[0].lstrip("# ")
+        state, words = _STATES[found.exit_code], str(comment.answered(found))
         commit_status(target=target, sha=found.head_sha, state=state, description=words, url=url or None)
     return url
 
@@ -122,7 +122,12 @@ def show(page: Path) -> None:
         raise DependencyUnavailable("no browser was found", where=page, fix="open the file yourself")
 
 
-def _check_claim(found: Results) -> None:
+def _accepted(found: Results) -> int | None:
+    """The pull request that the results may be told on, by their own claim or else by the event; None for none.
+
+    Raises:
+        DataError: they are not those of the run, or of that pull request.
+    """
     from ci_tools.report.github import check_claim, read_event
 
     event = read_event()
@@ -132,6 +137,7 @@ def _check_claim(found: Results) -> None:
     elif found.head_sha != event.head.sha:
         rule = "results are told of the run that made them only"
         raise DataError(f"claims commit {found.head_sha[:12]!r}, the run was of {event.head.sha[:12]}", rule=rule)
+    return number
 
 
 def _write_comment(found: Results, links: Links | None, root: Path) -> str:
@@ -141,9 +147,17 @@ def _write_comment(found: Results, links: Links | None, root: Path) -> str:
     return text
 
 
-def _tell_actions(text: str, verdicts: files.Verdicts, root: Path) -> None:
+def _add_to_summary(text: str) -> None:
+    """To the job's summary, where there is one; a file that cannot be written costs that summary and nothing else."""
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
-        summary.append(summary.render(text, verdicts), Path(path))
+        try:
+            summary.append(text, Path(path))
+        except OSError as error:
+            say(f"warning: the job's summary was not written: {explain(error)}")
+
+
+def _tell_actions(text: str, verdicts: files.Verdicts, root: Path) -> None:
+    _add_to_summary(summary.render(text, verdicts))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # The runner reads both streams, and stdout may have to be one JSON object.
         os.write(2, summary.commands(summary.annotations(verdicts, root)).encode(errors="replace"))

@@ -10,6 +10,7 @@ from ci_tools.report import answer, sections
 from ci_tools.report.answer import SIGNS, Answer
 from ci_tools.report.links import Links
 from ci_tools.report.markdown import code, units
+from ci_tools.report.numerals import plural
 from ci_tools.report.results import Results
 
 LONGEST = 65_400
@@ -100,7 +101,7 @@ def _warnings(results: Results) -> list[str]:
         seeds = ", ".join(f"{run.seed} ({run.status})" for run in unfinished[:5])
         found.append(f"Not every training finished: seed {seeds}{' …' if len(unfinished) > 5 else ''}.")
     if results.left_out:
-        found.append(f"{results.left_out:,} entries had no room in results.json.")
+        found.append(f"No room in results.json for {plural(results.left_out, 'more value')}.")
     return found
 
 

@@ -13,6 +13,7 @@ from ci_tools.report.terminal import read_object
 
 _METRICS, _SLICES = 30, 8
 """Most that are reported."""
+_MOST_ROWS = 2**53
 
 
 def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: int) -> tuple[Metric, ...]:
@@ -153,8 +154,9 @@ def _mean(row: Mapping[str, Any], metric: str) -> float | None:
 
 
 def _rows(row: Mapping[str, Any]) -> int | None:
+    """None for what cannot be a count of rows."""
     rows = row.get("n")
-    return rows if isinstance(rows, int) and rows >= 0 else None
+    return rows if type(rows) is int and 0 <= rows <= _MOST_ROWS else None
 
 
 def _numbers(by_seed: object) -> Iterable[float]:

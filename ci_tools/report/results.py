@@ -7,7 +7,8 @@ pull request and may be chosen to do harm: whoever shows one must neutralise it,
 import json
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,6 +19,7 @@ from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DataError
 from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.verdict import Outcome, worst
+from ci_tools.harmless import one_line
 from ci_tools.record.files import write_atomic
 from ci_tools.walk import Outcome as StageOutcome
 
@@ -31,17 +33,38 @@ FEWEST = 100
 """Verdicts that always have room."""
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 """What may begin an HTML tag; `amount<100` and `>50K` are honest names."""
+_COMMAND = "##["
+"""What GitHub's runner takes for a command, wherever it stands in a line of a log."""
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Printable by Python's account, yet not to be seen: of Unicode's Default_Ignorable_Code_Point, and Braille's blank.
+
+https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt
+"""
+_MOST_MARKS = 2
+"""Combining marks on one character; a pile of them reaches into the lines above and below."""
 _EXIT_CODES = {Outcome.FAILED: 1, Outcome.ERROR: 2, Outcome.INCONCLUSIVE: 3}
 
 
 def _checked(text: str) -> str:
     if len(text) > LONGEST_NAME:
         raise ValueError(f"a name has at most {LONGEST_NAME} characters")
-    if not text.isprintable():  # control, bidirectional and invisible characters, and lone surrogates
-        raise ValueError("a name has printable characters only")
+    if text != "".join(_visible(text)):
+        raise ValueError("a name has printable characters only, which can be seen")
     if _TAG.search(text):
         raise ValueError("a name holds no HTML")
+    if _COMMAND in text:
+        raise ValueError("a name holds no command of a workflow")
     return text
+
+
+def _visible(text: str) -> Iterator[str]:
+    """Without control, bidirectional and invisible characters, lone surrogates, and piles of combining marks."""
+    marks = 0
+    for c in text:
+        marks = marks + 1 if unicodedata.category(c) in ("Mn", "Me") else 0
+        yield c if c.isprintable() and not _UNSEEN.match(c) and marks <= _MOST_MARKS else "\ufffd"
 
 
 def name(text: object) -> str:
@@ -49,8 +72,7 @@ def name(text: object) -> str:
 
     Law: a valid name stays as it is.
     """
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in str(text))
-    shown = _TAG.sub("\u2039", shown)
+    shown = _TAG.sub("\u2039", "".join(_visible(str(text)))).replace(_COMMAND, "##\u27e6")
     return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
 
 
@@ -58,7 +80,11 @@ def finite(value: object) -> float | None:
     """A finite number; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        number = float(value)
+    except OverflowError:  # an integer beyond all floats
+        return None
+    return number if math.isfinite(number) else None
 
 
 Name = Annotated[str, AfterValidator(_checked)]
@@ -69,6 +95,7 @@ Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """SHA-256, hex; empty where unknown."""
 Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$")]
 """Of git; empty without it."""
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Instant = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$")]
 """UTC, ISO 8601, to the second."""
 Interval = tuple[float | None, float | None]
@@ -97,6 +124,12 @@ class Judged(Config):
     """Where the threshold comes from."""
     facts: Annotated[tuple[Fact, ...], Field(max_length=12)] = ()
     seconds: Seconds = 0.0
+
+    @model_validator(mode="after")
+    def _pass_blocks_nothing(self) -> Self:
+        if self.blocks and self.outcome is Outcome.PASSED:
+            raise ValueError("what passed blocks nothing")
+        return self
 
 
 class Metric(Config):
@@ -140,6 +173,14 @@ class Slice(Config):
     failed: bool = False
 
 
+class Early(Config):
+    """A seed whose rows end before the curve does."""
+
+    seed: Seed
+    step: Count
+    """Its last."""
+
+
 class Curve(Config):
     """A quantity over training, thinned to few points."""
 
@@ -147,9 +188,12 @@ class Curve(Config):
     name: Name
     split: Name
     seeds: Count
+    """That can be read."""
+    early: Annotated[tuple[Early, ...], Field(max_length=100)] = ()
+    """Those that end early: the points behind are of the others."""
     step: Annotated[tuple[Count, ...], Field(max_length=CURVE_POINTS)]
     mean: Annotated[tuple[float | None, ...], Field(max_length=CURVE_POINTS)]
-    """Over seeds; None where no seed has a finite value."""
+    """Over the seeds that got so far; None where one of them has no finite value, or none got there."""
     low: Annotated[tuple[float | None, ...], Field(max_length=CURVE_POINTS)]
     high: Annotated[tuple[float | None, ...], Field(max_length=CURVE_POINTS)]
 
@@ -163,7 +207,7 @@ class Curve(Config):
 class SeedRun(Config):
     """One run record."""
 
-    seed: int
+    seed: Seed
     status: Literal["running", "finished", "failed", "crashed", "preempted", "replayed", "unreadable"]
     steps: Count = 0
     total_steps: Count = 0
@@ -283,18 +327,19 @@ def read(path: Path) -> Results:
         raw = json.loads(content.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_repetition)
     except FileNotFoundError:
         raise DataError("no such file", where=path, fix="run `switchback report`") from None
-    except (OSError, ValueError, RecursionError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise DataError(f"is not strict JSON ({why})", where=path, fix=fix) from None
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", where=path, fix=fix) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not strict JSON ({error})", where=path, fix=fix) from None
     if not isinstance(raw, dict):
         raise DataError("must hold an object", where=path, fix=fix)
     version = raw.get("schema_version")
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise DataError("is of another schema version", where=path, rule=f"{SCHEMA_VERSION} is read", fix=fix)
     try:
         return config.validate(raw, Results, where=path)
     except ConfigError as error:
-        raise DataError(_one_line(error.what), where=path, rule=error.rule, fix=fix) from None
+        raise DataError(one_line(error.what), where=path, rule=error.rule, fix=fix) from None
 
 
 def write(results: Results, path: Path) -> Results:
@@ -365,8 +410,3 @@ def _no_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(set(keys)) < len(keys):
         raise ValueError("a key stands twice")
     return dict(pairs)
-
-
-def _one_line(text: str) -> str:
-    """A message that quotes the file, fit for a terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)[:300]

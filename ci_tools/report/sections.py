@@ -25,11 +25,11 @@ def against_main(results: Results) -> Forms:
     parts = [f"### What changed against {base}" if results.base else "### Quality"]
     if compared:
         head = ("metric", "reads as", f"{base} → here", "change (interval)", "margin")
+        seeds = plural(min(one.seeds for one in compared), "seed")
         parts += [
             table(head, map(_compared, compared), right=(4,)),
-            f"Means over {plural(min(one.seeds for one in compared), 'seed')} per arm. A change is noise where its interval "
-            "holds 0: other seeds and other test rows would bring as much. The margin is the loss that `gates.yaml` "
-            "tolerates.",
+            f"Means over {seeds} per arm. A change is noise where its interval holds 0: other seeds and other test rows "
+            "would bring as much. The margin is the loss that `gates.yaml` tolerates.",
         ]
     elif results.base:
         parts.append("Nothing could be compared; the run's summary says why.")
@@ -65,12 +65,12 @@ def others(results: Results) -> Forms:
     open_ = [one for one in open_ if not one.blocks]
     parts, short = [], []
     if open_:
-        rows = [(wording.title(one), wording.measured(one) or numerals.MISSING, wording.why(one, results)) for one in open_]
+        rows = [(wording.title(one), _measured(one), wording.why(one, results)) for one in open_]
         summary = f"{SIGNS[Outcome.INCONCLUSIVE]} {plural(len(open_), 'gate')} had too little evidence"
         parts.append(details(summary, table(("gate", "measured", "why"), rows)))
         short.append(f"{summary}.")
     if passed:
-        rows = [(wording.title(one), wording.measured(one) or numerals.MISSING, wording.basis(one)) for one in passed]
+        rows = [(wording.title(one), _measured(one), wording.basis(one)) for one in passed]
         summary = f"{SIGNS[Outcome.PASSED]} {plural(len(passed), 'gate')} passed"
         parts.append(details(summary, table(("gate", "measured", "limit"), rows)))
         short.append(f"{summary}.")
@@ -82,12 +82,12 @@ def curves(results: Results) -> Forms:
     if not results.curves:
         return [""]
     failed = any(one.outcome is Outcome.FAILED and one.gate in _TRAINING for one in results.verdicts)
-    loss = next((f"loss {charts.change(one)}" for one in results.curves if one.of == "loss"), "")
+    loss = next((_loss(one) for one in results.curves if one.of == "loss"), "")
     metrics = sum(one.of == "metric" for one in results.curves)
     parts = [part for part in (loss, plural(metrics, "validation metric") if metrics else "") if part]
     summary = f"Curves: {', '.join(parts)}"
     full, tables = (
-        details(summary, "\n\n".join(_drawn(one, picture) for one in results.curves), failed)
+        details(summary, "\n\n".join(_drawn(one, len(results.runs), picture) for one in results.curves), failed)
         for picture in (True, False)
     )
     return [full, tables, f"{summary}."]
@@ -215,14 +215,24 @@ def _failure(one: Judged, results: Results, evidence: bool) -> str:
     return "\n\n".join(parts)
 
 
+def _measured(one: Judged) -> str:
+    return wording.measured(one) or numerals.MISSING
+
+
 def _in_a_line(one: Judged) -> str:
     numbers = wording.measured(one)
     return f"- {SIGNS[one.outcome]} {wording.title(one)} {one.outcome}" + (f": {numbers}" if numbers else "")
 
 
-def _drawn(curve: Curve, picture: bool) -> str:
+def _loss(curve: Curve) -> str:
+    early = charts.early(curve)
+    return f"loss {charts.change(curve)}" + (f" ({early})" if early else "")
+
+
+def _drawn(curve: Curve, runs: int, picture: bool) -> str:
     what = "Training loss" if curve.of == "loss" else f"{code(curve.name)} on {code(curve.split)}"
-    heading = f"**{what}** ({plural(curve.seeds, 'seed')})"
+    seeds = plural(curve.seeds, "seed") if curve.seeds >= runs else f"{curve.seeds} of {plural(runs, 'seed')}"
+    heading = f"**{what}** ({', '.join(filter(None, (seeds, charts.early(curve))))})"
     drawing = [charts.chart(curve)] if picture else []
     return "\n\n".join(part for part in (heading, *drawing, charts.points(curve)) if part)
 

@@ -98,15 +98,14 @@ def plain(summary: Summary) -> list[str]:
 
 def metric_table(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Head and rows: one row per metric of the release, one column per model that has numbers."""
-    release, seeds = metrics.get("release"), metrics.get("seeds", {})
+    release, seeds = metrics.get("release"), metrics.get("seeds")
     if not isinstance(release, Mapping):
         return [], []
     others = [name for name in metrics if name not in ("release", "seeds") and isinstance(metrics[name], Mapping)]
     head = ["metric", "release", "mean ± sd", *(name.replace("_", " ") for name in others)]
     rows = []
     for metric in release:
-        spread = seeds.get(metric, {})
-        seed_cell = _spread(spread)
+        seed_cell = _spread(seeds.get(metric)) if isinstance(seeds, Mapping) else ""
         cells = [_number(release[metric]), seed_cell, *(_number(metrics[name].get(metric)) for name in others)]
         rows.append([metric.replace("_", " "), *cells])
     return head, rows
@@ -114,10 +113,13 @@ def metric_table(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
 
 def parity_line(parity: Mapping[str, Any]) -> str:
     """ONNX Runtime against the trained network, in one line."""
-    words = {"score": "largest score difference", "flips": "flipped decisions", "nonfinite": "non-finite outputs"}
-    parts = [f"{words[key]} {parity[key]:.3g}" for key in words if key in parity]
-    if "tolerance" in parity:
-        parts.append(f"tolerance {parity['tolerance']:.3g}")
+    words = {
+        "score": "largest score difference",
+        "flips": "flipped decisions",
+        "nonfinite": "non-finite outputs",
+        "tolerance": "tolerance",
+    }
+    parts = [f"{said} {shown}" for key, said in words.items() if (shown := _number(parity.get(key), ".3g"))]
     return f"ONNX parity: {', '.join(parts)}"
 
 
@@ -149,7 +151,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """An object of a JSON file; empty where the file is missing or holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -214,15 +216,20 @@ def _float(text: str | None) -> float:
         return math.nan
 
 
-def _spread(values: Mapping[str, float]) -> str:
+def _spread(values: object) -> str:
     """Mean and standard deviation over the seeds; a single seed has no spread."""
-    if not {"mean", "sd"} <= values.keys():
+    mean, sd = (values.get("mean"), values.get("sd")) if isinstance(values, Mapping) else (None, None)
+    if not (_number(mean) and _number(sd)):
         return ""
-    return f"{values['mean']:.4f}" + (f" ± {values['sd']:.4f}" if values["sd"] else "")
+    return _number(mean) + (f" ± {_number(sd)}" if sd else "")
 
 
-def _number(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else ""
+def _number(value: object, form: str = ".4f") -> str:
+    """Empty for what is no number, or an integer beyond all floats."""
+    try:
+        return f"{value:{form}}" if isinstance(value, int | float) else ""
+    except OverflowError:
+        return ""
 
 
 def _natural(path: Path) -> tuple[int, str]:

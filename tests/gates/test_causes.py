@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 
-from ci_tools.gates.causes import CAUSES_FIRST, cause
+from ci_tools.gates import Outcome
+from ci_tools.gates.causes import CAUSES_FIRST, cause, cause_of, suspect
 from ci_tools.gates.verdict import Gate
+from tests.report.left import failed, verdict
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,23 @@ from ci_tools.gates.verdict import Gate
 def test_cause_comes_before_its_symptoms(failed, expected):
     assert cause(failed) == expected
     assert cause(reversed(failed)) == expected or not set(failed) & set(CAUSES_FIRST)
+
+
+@pytest.mark.parametrize(
+    ("found", "first", "suspected"),
+    [
+        ((), "", ""),
+        ((failed("plateau"),), "plateau", ""),
+        ((failed("plateau", subject="seed-1"), failed("plateau", subject="seed-2")), "plateau", ""),
+        ((failed("quality_floor", subject="a"), failed("quality_floor", subject="b")), "quality_floor", ""),
+        ((failed("quality_floor"), failed("plateau")), "plateau", "plateau"),
+        ((failed("quality_floor"), failed("plateau", blocks=False)), "quality_floor", ""),
+        ((failed("quality_floor", blocks=False), failed("plateau", blocks=False)), "plateau", "plateau"),
+        ((failed("plateau"), verdict("latency", Outcome.ERROR)), "plateau", ""),
+    ],
+)
+def test_failure_is_suspected_only_where_it_may_have_caused_another(found, first, suspected):
+    assert (cause_of(found), suspect(found)) == (first, suspected)
 
 
 def test_every_gate_over_a_training_run_has_its_place_once():

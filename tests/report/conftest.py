@@ -1,7 +1,10 @@
-"""A run that was judged, outside of GitHub Actions."""
+"""A run that was judged, outside of GitHub Actions; and the command line."""
+
+import sys
 
 import pytest
 
+from ci_tools import cli
 from tests.report.left import leave
 
 
@@ -12,3 +15,18 @@ def run(tmp_path, monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     leave(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def switchback(monkeypatch, capfd):
+    """Run the command line in this process; returns exit code, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
+        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capfd.readouterr()
+
+    return call

@@ -1,5 +1,9 @@
 """Strings that want to be more than text: in Markdown, on GitHub, in HTML, in Mermaid, in a workflow's log."""
 
+import re
+
+COMMAND = re.compile(r"##\[|(?:^|[\r\n])\s*::")
+"""What GitHub's runner takes for a command, in the lines of a log."""
 MARKUP = [
     "**bold**",
     "_emphasis_ __strong__",
@@ -64,6 +68,9 @@ GITHUB = [
     "::set-output name=a::b",
     "::add-mask::a",
     "##[error]gotcha",
+    "##[save-state name=x;]y",
+    "innocent ##[add-mask]quality",
+    "###[error]x",
     "%0A::error::gotcha",
 ]
 HTML = [
@@ -126,6 +133,12 @@ UNSEEN = [
     "x" * 500,
     "🙂" * 200,
     "e\u0301" * 90,
+    "\u3164",
+    "Hangul\u115f\u1160\uffa0 fillers",
+    "grapheme\u034fjoiner",
+    "variation\ufe0f selector\U000e0100",
+    "blank \u2800",
+    "Z" + "\u0335\u0301\u0489" * 38,
 ]
 _PLAIN = [*MARKUP, *GITHUB, *HTML, *MERMAID, *UNSEEN]
 STRINGS = [

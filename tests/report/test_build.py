@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import subprocess
@@ -8,8 +9,11 @@ import pytest
 
 from ci_tools.errors import DataError
 from ci_tools.gates import Outcome
+from ci_tools.gates.policy import Metric as PolicyMetric
+from ci_tools.gates.policy import Policy
 from ci_tools.record import open_record
 from ci_tools.report import build as building
+from ci_tools.report import quality
 from ci_tools.report import results as schema
 from ci_tools.report.build import build
 from ci_tools.report.results import Fact, Metric, PolicyChange, PolicyFile, Stage
@@ -40,17 +44,88 @@ def test_record_that_cannot_be_read_is_told_and_the_rest_reported(run, damage):
     assert made.curves[0].seeds == 1
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "key"),
+    [
+        ("runs/seed-4/run.json", {"train_seconds": 1e13}, "train_seconds"),
+        ("runs/seed-4/run.json", {"energy_joules": -1.0}, "joules"),
+        ("runs/seed-4/run.json", {"total_steps": 10**30}, "total_steps"),
+        ("runs/seed-3/run.json", {"code_digest": "none"}, "code_digest"),
+        ("gates/verdicts.json", {"commit": "HEAD"}, "head_sha"),
+        ("gates/verdicts.json", {"seconds": 1e13}, "gate_seconds"),
+    ],
+)
+def test_value_that_no_report_can_hold_is_told_with_its_file(run, file, change, key):
+    store(run / file, json.loads((run / file).read_text()) | change)
+    with pytest.raises(DataError, match=key) as refused:
+        build(run)
+    assert str(refused.value).startswith(f"{run / file}: ")
+
+
+def test_seed_that_no_report_can_hold_is_told_with_params(run):
+    (run / "params.yaml").write_text(f"seeds: [{10**30}]\n")
+    with pytest.raises(DataError, match=r"params\.yaml: seed"):
+        build(run)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-1", "1e13"])
+def test_damaged_memory_of_the_pipeline_costs_the_report_some_numbers_only(run, number):
+    remember(Walk((Step("data", "ran", (), 21.0),), 21.0), run)
+    text = (run / ".switchback/walk.json").read_text()
+    (run / ".switchback/walk.json").write_text(text.replace("21.0", number))
+    made = build(run)
+    assert (made.pipeline_seconds, made.stages) == (None, ())
+
+
+@pytest.mark.parametrize("rows", [10**30, -1, True, 1.5, "900"])
+def test_slice_whose_rows_are_no_count_says_nothing_of_them(run, rows):
+    channel = {"web": {"n": rows, "seeds": {"3": {"average_precision": 0.6}}}}
+    store(run / "evaluation/slices.json", {"channel": channel})
+    evidence = {"worst slices": {"channel=web": [0.05, 0.01, 0.09]}}
+    judge(run, verdict("slices_against_main", subject="average_precision, channel=web", evidence=evidence))
+    assert build(run).slices[0].rows is None
+
+
+def test_integers_beyond_all_floats_are_left_out(run):
+    judge(run, verdict(evidence={"big": 10**400, "step": 3}))
+    store(run / "evaluation/metrics.json", {"release": {"average_precision": 10**400}, "seeds": {}})
+    made = build(run)
+    assert made.verdicts[0].facts == (Fact(name="step", value=3.0),)
+    assert made.metrics[0].here is None
+
+
+@pytest.mark.parametrize("file", ["evaluation/metrics.json", "evaluation/slices.json", ".switchback/walk.json"])
+def test_file_nested_without_end_is_as_good_as_none(run, file):
+    store(run / file, {})
+    (run / file).write_text("[" * 100_000)
+    assert build(run).exit_code == 0
+
+
+def test_slices_are_told_by_the_first_metric_of_gates_yaml_that_they_have():
+    settings = Policy(metrics={"log_loss": PolicyMetric(), "roc_auc": PolicyMetric()})
+    rows = [{"seeds": {"1": {"accuracy": 0.5, "roc_auc": 0.6}}}, {"release": {"roc_auc": 0.5}}]
+    assert quality.slice_metric(settings, rows) == "roc_auc"
+    assert quality.slice_metric(Policy(), rows) == "accuracy"
+    assert quality.slice_metric(settings, [{"release": None}]) == ""
+
+
 def test_trace_that_cannot_be_read_has_no_curve(run):
     for seed in (3, 4):
         (run / f"runs/seed-{seed}/trace.arrows").write_bytes(b"")
     assert build(run).curves == ()
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"schema_version": 9}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"schema_version": 9}', "[" * 100_000])
 def test_missing_or_foreign_verdicts_are_one_sentence(run, text):
     path = run / "gates/verdicts.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(DataError, match="switchback gate"):
+        build(run)
+
+
+def test_verdicts_of_which_a_pass_blocks_are_one_sentence(run):
+    judge(run, verdict(blocks=True))
+    with pytest.raises(DataError, match=r"verdicts\.json: .*what passed blocks nothing"):
         build(run)
 
 
@@ -233,6 +308,15 @@ def test_event_that_says_nothing_of_a_commit_is_passed_over(run, monkeypatch):
     assert build(run).head_sha == COMMIT
 
 
+@pytest.mark.parametrize("text", ["{", '{"repository": 1}', None])
+def test_damaged_event_is_an_error(run, monkeypatch, text):
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(run / "event.json"))
+    if text:
+        (run / "event.json").write_text(text)
+    with pytest.raises(DataError, match=r"event\.json.*Fix: set GITHUB_EVENT_PATH"):
+        build(run)
+
+
 def test_curve_is_the_mean_over_seeds_of_the_finite_losses_of_each_part(run):
     loss, metric = build(run).curves
     losses = np.array([open_record(run / f"runs/seed-{s}").final_trace().column("loss").to_numpy() for s in (3, 4)])
@@ -242,7 +326,7 @@ def test_curve_is_the_mean_over_seeds_of_the_finite_losses_of_each_part(run):
         part = losses[:, start : step + 1]
         expected = [seed[np.isfinite(seed)] for seed in part]
         known = [seed.mean() for seed in expected if len(seed)]
-        assert mean == (pytest.approx(np.mean(known), rel=1e-5) if known else None)
+        assert mean == (pytest.approx(np.mean(known), rel=1e-5) if len(known) == 2 else None)
         start = step + 1
     assert (metric.name, metric.split, metric.step) == ("average_precision", "validation", (20, 40, 60))
 

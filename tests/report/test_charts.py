@@ -63,6 +63,10 @@ def test_curve_without_a_number_is_not_drawn():
     assert charts.change(loss) == "not finite"
 
 
+def test_table_of_one_seed_has_no_plural():
+    assert "lowest to highest of 1 seed |" in charts.points(cases.curves()[0].model_copy(update={"seeds": 1}))
+
+
 def test_table_begins_with_the_first_point_and_ends_with_the_last():
     rows = charts.points(cases.curves()[0]).splitlines()[2:]
     assert len(rows) == 6

@@ -81,6 +81,15 @@ def test_gate_that_is_not_ours_gets_no_sentence_of_its_own():
     assert "Measured: 0.3 > 0.02. Limit" in text
 
 
+def test_means_over_one_seed_are_told_in_the_singular():
+    metrics = tuple(one.model_copy(update={"seeds": 1}) for one in cases.passing().metrics)
+    assert "Means over 1 seed per arm." in render(cases.passing().model_copy(update={"metrics": metrics}))
+
+
+def test_what_had_no_room_is_told():
+    assert "No room in results.json for 1 more value." in headline(cases.passing().model_copy(update={"left_out": 1}))
+
+
 def test_curves_are_open_where_training_failed_and_folded_else():
     assert "<details open><summary>Curves" in cases.comment("failing")
     assert "<details><summary>Curves" in cases.comment("passing")

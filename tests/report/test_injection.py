@@ -12,7 +12,7 @@ from ci_tools.report import results, summary
 from ci_tools.report.comment import render
 from ci_tools.report.results import name
 from tests.report import cases
-from tests.report.hostile import STRINGS
+from tests.report.hostile import COMMAND, STRINGS
 from tests.report.parsed import LINKED, OURS, names, shape, skeleton, tokens, words
 
 HARMLESS = "harmless name"
@@ -36,6 +36,7 @@ def everywhere(text):
             "curves": tuple(curve.model_copy(update={"name": n, "split": n}) for curve in one.curves),
             "stages": tuple(stage.model_copy(update={"stage": n}) for stage in one.stages),
             "policy_changes": tuple(change.model_copy(update={"key": n}) for change in one.policy_changes),
+            "policy_files": tuple(file.model_copy(update={"file": n}) for file in one.policy_files),
             "fingerprint": {n: n},
         }
     )
@@ -87,6 +88,42 @@ def test_results_take_a_name_as_build_makes_it_and_refuse_it_raw_where_that_diff
     else:
         with pytest.raises(DataError, match=r"branch|surrogate"):
             results.read(path)
+
+
+@pytest.fixture
+def log(switchback, tmp_path, monkeypatch):
+    """All that `switchback report --from` writes to the log of the job that comments; returns its exit code, too."""
+    for variable in ("GITHUB_EVENT_PATH", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def call(values, *options):
+        (tmp_path / "results.json").write_text(json.dumps(values))
+        return switchback("report", "--from", "results.json", *options)
+
+    return call
+
+
+@pytest.mark.parametrize("text", STRINGS, ids=range(len(STRINGS)))
+def test_name_is_no_command_in_the_log_of_the_job_that_comments(text, log):
+    code, out, err = log(everywhere(text).model_dump(mode="json"), "--json")
+    assert code == 0, err
+    assert json.loads(out)["results"]["branch"] == name(text)
+    assert not COMMAND.search(out + err)
+
+
+@pytest.mark.parametrize("text", STRINGS, ids=range(len(STRINGS)))
+def test_error_that_quotes_the_file_is_no_command_in_the_log(text, log):
+    whole = cases.failing().model_dump(mode="json")
+    wrong = [whole | {text: 1}, whole | {"head_sha": text}, whole | {"stages": [{text: text}]}]
+    if name(text) != text:
+        wrong.append(whole | {"branch": text})
+    for values in wrong:
+        code, out, err = log(values, "--json")
+        assert (code, json.loads(out)["error"]["exit_code"]) == (2, 2)
+        assert not COMMAND.search(f"{out}\n{err}")
+        assert err.count("\n") == 1
+        assert err[:-1].isprintable()
 
 
 def verdict(text):

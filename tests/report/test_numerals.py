@@ -40,5 +40,21 @@ def test_signs_are_such_that_no_line_breaks_behind_them():
     assert numerals.between((-0.5, None)) == "\u22120.5 to +∞"
 
 
+@pytest.mark.parametrize("value", [-1e-7, 1e-7, -0.0, 0.0])
+def test_what_reads_as_zero_has_no_sign(value):
+    assert numerals.fixed(value, 4, plus=True) == numerals.fixed(value, 4) == "0.0000"
+    assert numerals.fixed(value, 0, plus=True) == "0"
+
+
+def test_span_that_ends_at_zero_has_no_signed_zero():
+    assert numerals.span((-0.1, -1e-9), 2) == "\u22120.10 to 0.00"
+
+
 def test_missing_number_is_a_dash():
     assert numerals.short(None) == numerals.fixed(None, 3) == "—"
+    assert numerals.seconds(None) == numerals.energy(None) == "—"
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 seeds"), (1, "1 seed"), (2000, "2,000 seeds")])
+def test_one_is_no_plural(number, said):
+    assert numerals.plural(number, "seed") == said

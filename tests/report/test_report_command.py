@@ -1,33 +1,17 @@
 import json
-import sys
 import webbrowser
 
 import pytest
 
-from ci_tools import cli
 from ci_tools.errors import DataError
-from ci_tools.gates import Outcome
+from ci_tools.gates import Outcome, files
 from ci_tools.report import command, results
 from ci_tools.report.github import Published
+from ci_tools.walk import Walk
 from tests.report import cases
-from tests.report.left import judge, store, verdict
+from tests.report.left import failed, judge, store, verdict
 
 SHA = "0b2aeb641987471239cdaf773e6ad5550e46796a"
-
-
-@pytest.fixture
-def switchback(monkeypatch, capfd):
-    """Run the command line in this process; returns exit code, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
-        monkeypatch.setattr(sys, "argv", ["switchback", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture
@@ -205,6 +189,84 @@ def test_run_of_no_pull_request_has_nowhere_to_comment(crossed, switchback, even
     assert code == 0
     assert "no pull request: nothing to comment on" in err
     assert event == []
+
+
+def test_claim_of_no_pull_request_is_told_on_the_one_that_github_names(crossed, switchback, event, tmp_path):
+    started = json.loads((tmp_path / "event.json").read_text())
+    started["workflow_run"]["pull_requests"] = [{"number": 42}]
+    store(tmp_path / "event.json", started)
+    results.write(cases.failing().model_copy(update={"pull_request": None}), crossed)
+    code, _, err = switchback("report", "--from", str(crossed), "--post", "--status")
+    assert code == 0, err
+    claim, comment, status = event
+    assert claim == ("claim", SHA, 42)
+    assert comment[2].pull_request == status[1]["target"].pull_request == 42
+
+
+def test_run_of_a_schedule_has_nowhere_to_comment(here, switchback, event, tmp_path):
+    store(tmp_path / "event.json", {"repository": {"full_name": "team/risk"}, "schedule": "0 3 * * *"})
+    code, _, err = switchback("report", "--post")
+    assert code == 0, err
+    assert "no pull request: nothing to comment on" in err
+    assert event == []
+
+
+@pytest.mark.parametrize("text", ['{"repository": 1}', "{", None])
+@pytest.mark.parametrize("options", [[], ["--post"]])
+def test_damaged_event_is_an_error_and_not_a_run_of_no_pull_request(here, switchback, event, tmp_path, text, options):
+    (tmp_path / "event.json").unlink() if text is None else (tmp_path / "event.json").write_text(text)
+    code, _, err = switchback("report", *options)
+    assert code == 2
+    assert "event.json: " in err
+    assert event == []
+
+
+def test_posting_without_an_event_is_an_error_and_not_a_run_of_no_pull_request(here, switchback, event, monkeypatch):
+    monkeypatch.delenv("GITHUB_EVENT_PATH")
+    code, _, err = switchback("report", "--post")
+    assert code == 2
+    assert "GITHUB_EVENT_PATH is not set" in err
+    assert event == []
+
+
+def test_summary_that_cannot_be_written_costs_itself_only(here, crossed, switchback, event, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/nonexistent/summary.md")
+    for options in ([], ["--from", str(crossed), "--post"]):
+        code, _, err = switchback("report", *options)
+        assert code == 0, err
+        assert "warning: the job's summary was not written: /nonexistent/summary.md: No such file" in err
+    assert [asked[0] for asked in event] == ["claim", "comment"]
+
+
+@pytest.fixture
+def judged_run(here, monkeypatch):
+    """A pipeline that is up to date, and gates of which one fails."""
+
+    def judging(_):
+        judge(here, failed())
+        return files.read(here / "gates/verdicts.json")
+
+    (here / "tests/model").mkdir(parents=True)
+    monkeypatch.setattr("ci_tools.pipeline.reproduce", lambda **_: Walk((), 0.0))
+    monkeypatch.setattr("ci_tools.gates.suite.judge", judging)
+    return here
+
+
+def test_run_ends_with_the_exit_code_of_the_verdicts_where_no_report_can_be_written(judged_run, switchback):
+    (judged_run / "report").write_text("a file")
+    code, out, err = switchback("run")
+    assert code == 1, err
+    assert "the report is not whole: report/results.json: Not a directory" in err
+    assert "report:" not in out
+
+
+def test_run_ends_with_the_exit_code_of_the_verdicts_where_no_summary_can_be_written(
+    judged_run, switchback, monkeypatch
+):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/nonexistent/summary.md")
+    code, out, err = switchback("run")
+    assert code == 1, err
+    assert out.endswith("report: report/index.html\n")
 
 
 def test_results_of_another_commit_than_the_run_are_refused(crossed, event):

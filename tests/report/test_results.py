@@ -48,6 +48,14 @@ def test_read_after_write_is_the_same(tmp_path, case):
         (lambda v: v.update(branch="a\nb"), "branch: a name has printable characters only"),
         (lambda v: v.update(branch="a\u202eb"), "branch: a name has printable characters only"),
         (lambda v: v.update(branch="a" * (LONGEST_NAME + 1)), "branch: a name has at most"),
+        (lambda v: v.update(branch="##[save-state name=x;]y"), "branch: a name holds no command"),
+        (lambda v: v.update(branch="\u3164"), "branch: a name has printable characters only"),
+        (lambda v: v.update(branch="a\u0301\u0301\u0301"), "branch: a name has printable characters only"),
+        (lambda v: v.update(schema_version=1.0), "another schema version"),
+        (lambda v: v["runs"][0].update(seed=10**4000), "runs.0.seed: input should be less than"),
+        (lambda v: v["runs"][0].update(seed=-(2**63) - 1), "runs.0.seed: input should be greater than"),
+        (lambda v: v["verdicts"][0].update(blocks=True), "verdicts.0: what passed blocks nothing"),
+        (lambda v: v["curves"][0].update(early=[{"seed": 2**63, "step": 1}]), "early.0.seed"),
         (lambda v: v.update(created="now"), "created"),
         (lambda v: v["verdicts"][0].update(outcome="fine"), "outcome"),
         (lambda v: v["verdicts"][0].update(statistic="3"), "statistic"),
@@ -69,6 +77,7 @@ def test_what_breaks_the_schema_is_one_sentence_that_names_it(written, change, w
     assert words in str(refused.value)
     assert "results.json" in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert len(str(refused.value).replace(str(written), "")) < 500
 
 
 @pytest.mark.parametrize(
@@ -91,6 +100,30 @@ def test_what_is_no_strict_json_is_one_sentence(tmp_path, content, words):
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
         results.read(path)
+
+
+def test_no_depth_of_nesting_is_a_traceback(written):
+    """Python's reader, its writer and pydantic's reader each give up at a depth of their own."""
+    text = written.read_text()
+    assert '"base": "origin/main"' in text
+    for depth in (10, 150, 250, *range(900, 1010)):
+        written.write_text(text.replace('"base": "origin/main"', f'"base": {"[" * depth}{"]" * depth}'))
+        with pytest.raises(DataError, match=r"results\.json"):
+            results.read(written)
+
+
+def test_what_no_parser_takes_is_not_quoted_whole(written):
+    for content in ("\ud800", "[" * 300 + "]" * 300):
+        change = json.loads(content) if content[0] == "[" else content
+        with pytest.raises(DataError) as refused:
+            results.read(changed(written, lambda v, change=change: v.update(base=change)))
+        assert "schema_version" not in str(refused.value)
+        assert "column" not in str(refused.value)
+
+
+def test_folder_is_no_file(tmp_path):
+    with pytest.raises(DataError, match=r"cannot be read \(Is a directory\)"):
+        results.read(tmp_path)
 
 
 def test_number_beyond_all_floats_is_refused(written):
@@ -137,6 +170,11 @@ def test_largest_results_fit_and_keep_what_blocks(tmp_path, sign):
         ("</x>", "\u2039/x>"),
         ("tab\there", "tab\ufffdhere"),
         ("\ud800", "\ufffd"),
+        ("##[add-mask]x", "##\u27e6add-mask]x"),
+        ("\u3164", "\ufffd"),
+        ("a\ufe0f\u034f", "a\ufffd\ufffd"),
+        ("a\u0301\u0323b", "a\u0301\u0323b"),
+        ("a\u0301\u0323\u0489\u0301b", "a\u0301\u0323\ufffd\ufffdb"),
         ("", ""),
     ],
 )
@@ -145,8 +183,31 @@ def test_any_text_becomes_a_name_that_is_allowed(text, allowed):
     assert name(name(text)) == name(text)
 
 
+def test_unseen_characters_are_those_of_unicodes_list_that_python_prints():
+    """Default_Ignorable_Code_Point of DerivedCoreProperties.txt, Unicode 16."""
+    listed = "AD 34F 61C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 "
+    listed += "1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"
+    for part in listed.split():
+        first, _, last = part.partition("-")
+        for point in range(int(first, 16), int(last or first, 16) + 1):
+            assert name(f"a{chr(point)}b") == "a\ufffdb", hex(point)
+
+
+@pytest.mark.parametrize("value", [None, True, "1", 10**400, -(10**400), float("nan"), float("inf")])
+def test_what_no_float_holds_is_no_number(value):
+    assert results.finite(value) is None
+
+
 def test_long_name_is_cut_visibly():
     assert name("x" * 500) == "x" * (LONGEST_NAME - 1) + "…"
+
+
+def test_where_to_look_first_is_told_only_where_it_may_explain_another():
+    floors = [cases.judged("quality_floor", Outcome.FAILED, subject=metric) for metric in ("a", "b")]
+    plateaus = [cases.judged("plateau", Outcome.FAILED, subject=seed) for seed in ("seed-1", "seed-2")]
+    assert cases.results(floors).suspect == cases.results(plateaus).suspect == ""
+    assert cases.results([*floors, *plateaus]).suspect == "plateau"
+    assert cases.results([plateaus[0]]).suspect == ""
 
 
 def test_cause_is_looked_for_among_what_blocks():

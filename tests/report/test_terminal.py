@@ -77,10 +77,22 @@ def test_pipeline_that_left_nothing_says_so(tmp_path):
     assert plain(summarize(tmp_path)) == ["the pipeline left nothing that a summary could show"]
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", '{"release": 3}', '{"seeds": {}}'])
+@pytest.mark.parametrize("text", ["", "[1]", "{", '{"release": 3}', '{"seeds": {}}', "[" * 100_000])
 def test_metrics_of_another_form_are_left_out(finished, text):
     (finished / "evaluation/metrics.json").write_text(text)
     assert metric_table(summarize(finished).metrics) == ([], [])
+
+
+def test_numbers_that_no_float_holds_are_left_out(finished):
+    release = {"roc_auc": 10**400, "average_precision": 0.5}
+    seeds = {"roc_auc": 3, "average_precision": {"mean": 10**400, "sd": "x"}}
+    (finished / "evaluation/metrics.json").write_text(json.dumps({"release": release, "seeds": seeds}))
+    (finished / "export/parity.json").write_text(json.dumps({"score": 10**400, "flips": 2, "tolerance": "x"}))
+    lines = plain(summarize(finished))
+    assert lines[1:3] == ["roc auc", "average precision   0.5000"]
+    assert "ONNX parity: flipped decisions 2" in lines
+    (finished / "evaluation/metrics.json").write_text(json.dumps({"release": release, "seeds": []}))
+    assert metric_table(summarize(finished).metrics)[1][1] == ["average precision", "0.5000", ""]
 
 
 def test_damaged_run_is_shown_as_unreadable(finished):

@@ -1,9 +1,13 @@
+import re
+
 import pytest
 
+from ci_tools.gates.show import comparison
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import wording
 from ci_tools.report.results import Metric
 from tests.report import cases
+from tests.report.left import verdict
 
 
 def row(loss, interval, outcome, higher=True):
@@ -29,7 +33,7 @@ def row(loss, interval, outcome, higher=True):
         (row(0.0022, (0.001, 0.0054), Outcome.PASSED), "worse, within the margin"),
         (row(0.0022, (0.001, 0.0054), Outcome.PASSED, higher=False), "worse, within the margin"),
         (row(-0.0022, (-0.0054, -0.001), Outcome.PASSED, higher=False), "better"),
-        (row(0.05, (0.03, 0.07), Outcome.FAILED), "**worse, beyond the margin**"),
+        (row(0.05, (0.03, 0.07), Outcome.FAILED), "worse, beyond the margin"),
         (row(0.01, (-0.01, 0.03), Outcome.INCONCLUSIVE), "noise; a loss beyond the margin is not ruled out"),
         (row(0.02, (0.01, 0.03), Outcome.INCONCLUSIVE), "worse; a loss beyond the margin is not ruled out"),
         (row(0.0, (0.0, 0.0), Outcome.PASSED), "identical"),
@@ -53,10 +57,23 @@ def test_change_is_here_minus_main_with_its_interval():
         (cases.judged("drift", Outcome.PASSED, 0.1, 0.25, (0.1, 0.1)), "0.1 ≤ 0.25 PSI"),
         (cases.judged("empty_rows", Outcome.FAILED, 1234567.0, 2.0), "1.235e+06 > 2"),
         (cases.judged("drift", Outcome.INCONCLUSIVE, None, 0.25), ""),
+        (cases.judged("empty_rows", Outcome.FAILED, 0.200004, 0.2), "0.200004 > 0.2"),
+        (cases.judged("empty_rows", Outcome.PASSED, -0.0, 0.0), "0 ≤ 0"),
+        (cases.judged("empty_rows", Outcome.FAILED, 0.1 + 0.2, 0.3), "0.30000000000000004 > 0.29999999999999999"),
+        (cases.judged("empty_rows", Outcome.PASSED, 12.345678, 12.34568), "12.345678 ≤ 12.34568"),
+        (cases.judged("empty_rows", Outcome.PASSED, -1.5, 0.0), "\u22121.5 ≤ 0"),
     ],
 )
 def test_numbers_of_a_verdict(one, numbers):
     assert wording.measured(one) == numbers
+
+
+@pytest.mark.parametrize(("statistic", "limit"), [(0.200004, 0.2), (1.0, 1.0), (3.0, 2.0), (0.0, 1e-9)])
+def test_terminal_and_comment_tell_a_statistic_from_its_limit_in_the_same_digits(statistic, limit):
+    told = wording.measured(cases.judged("empty_rows", Outcome.PASSED, statistic, limit))
+    assert comparison(verdict(statistic=statistic, threshold=limit, unit="")) == told.replace("\u2212", "-")
+    left, right = re.split(" [>≤] ", told)
+    assert (left == right) == (statistic == limit)
 
 
 @pytest.mark.parametrize(
