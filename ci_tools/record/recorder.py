@@ -24,15 +24,9 @@ from pydantic import BaseModel
 
 from ci_tools import config
 from ci_tools.console import progress
-from ci_tools.errors import (
-    INTERRUPTED,
-    PREEMPTED,
-    ConfigError,
-    RecordError,
-    SwitchbackError,
-    TrainingFailed,
-)
+from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, RecordError, SwitchbackError, TrainingFailed
 from ci_tools.record import energy, files, provenance, ranks, resume, schema, shadow
+from ci_tools.record.ending import NOT_FINISHED, ending
 from ci_tools.record.intervention import Intervention
 from ci_tools.record.loader import Loader, start_epoch
 from ci_tools.record.lock import RecordLock
@@ -157,7 +151,7 @@ class Recorder:
         finally:
             self._lock.release()
         if error is None and not self._finished:
-            raise RecordError("the script ended without run.finish(…)", where=self.path, fix="call it after the loop")
+            raise RecordError(NOT_FINISHED, where=self.path, fix="call it after the loop")
 
     def watch(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **stateful: Stateful) -> None:
         """Name the layers; continue from the newest good checkpoint of an unfinished record, else start afresh.
@@ -463,15 +457,8 @@ class Recorder:
         self._note(best_step=state["best_step"], best_metric=state["best_metric"])
 
     def _close(self, error: BaseException | None) -> None:
-        status, reason = "finished", ""
-        if isinstance(error, SystemExit | KeyboardInterrupt):
-            status, reason = "replayed" if self._segment else "preempted", f"stopped at step {self.step}"
-        elif isinstance(error, TrainingFailed):
-            status, reason = "failed", str(error)
-        elif error is not None:
-            status, reason = "crashed", str(error) if isinstance(error, SwitchbackError) else repr(error)
-        elif not self._finished:
-            status, reason = "crashed", "the script ended without run.finish(…)"
+        replaying = self._segment is not None
+        status, reason = ending(error, self.step, finished=self._finished, replaying=replaying)
         try:
             if hasattr(self, "_writer"):
                 self._writer.wait()
