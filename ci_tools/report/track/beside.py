@@ -2,6 +2,10 @@
 
 The run starts it where W&B is configured and tells it to end by closing its standard input, which also happens if the
 run is killed. It then tells what is left and ends by itself, in a time that is limited wherever W&B is asked.
+
+The key reaches it as the first line of its standard input, so that it stands in the environment neither of the process
+nor of W&B's own that it starts, and it imports nothing from the repository. Code of the same user can get at the key
+all the same, see docs/track.md.
 """
 
 import os
@@ -9,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -35,7 +39,7 @@ def tracking(grace: float = GRACE) -> Iterator[subprocess.Popen[bytes] | None]:
     """Tell W&B of the records that are written while the body runs, by the process that is yielded.
 
     None, and nothing done, where W&B is not configured. The key is taken out of this process's environment meanwhile:
-    the code that trains has no use for it.
+    processes that are started in the body do not inherit it.
 
     Args:
         grace: seconds to wait for the process in the end; it goes on by itself where they do not suffice.
@@ -43,9 +47,10 @@ def tracking(grace: float = GRACE) -> Iterator[subprocess.Popen[bytes] | None]:
     if not configured():
         yield None
         return
-    process = _start()
     key = os.environ.pop(KEY, None)
+    process = None
     try:
+        process = _start(key or "")
         yield process
     finally:
         if key is not None:
@@ -54,18 +59,22 @@ def tracking(grace: float = GRACE) -> Iterator[subprocess.Popen[bytes] | None]:
             _end(process, grace)
 
 
-def _start() -> subprocess.Popen[bytes] | None:
+def _start(key: str) -> subprocess.Popen[bytes] | None:
     # Not a pipe of ours: whoever reads our output would wait until the tracker has ended, too.
     try:
         LOG.parent.mkdir(parents=True, exist_ok=True)
         with LOG.open("wb") as log:
-            command = [sys.executable, "-m", "ci_tools.report.track.beside"]
-            return subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True, env=dict(os.environ)
-            )
+            # -P: a netrc.py of the repository would otherwise be imported in place of Python's.
+            command = [sys.executable, "-P", "-m", "ci_tools.report.track.beside"]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
     except OSError as error:
         say(f"warning: W&B is not told of this run ({error.strerror})")
         return None
+    if process.stdin is not None:
+        with suppress(OSError):  # it ended already, and its log says why
+            process.stdin.write(os.fsencode(key) + b"\n")
+            process.stdin.flush()
+    return process
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
@@ -82,15 +91,26 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def main() -> None:
-    """Attend to the records below runs/ until standard input ends."""
-    ended = threading.Event()
+    """Attend to the records below runs/ until standard input, which begins with the key, ends."""
+    ended, key = threading.Event(), os.fsdecode(sys.stdin.buffer.readline()).strip()
+    sys.path[:] = trusted(sys.path, Path.cwd())
     with suppress(OSError, AttributeError):
         os.nice(_NICE)
     _be_nice(_NICE)
     threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
     from ci_tools.report.track.command import attend
 
-    attend(Path(), ended, lambda line: print(line, flush=True))  # noqa: T201
+    attend(Path(), ended, lambda line: print(line, flush=True), key=key)  # noqa: T201
+
+
+def trusted(places: Sequence[str], repository: Path) -> list[str]:
+    """Those of the places that modules come from which are not the repository's; an environment inside it counts.
+
+    An editable installation lists the repository, and anything that W&B's client tries to import may lie there.
+    """
+    inside, installed = repository.resolve(), Path(sys.prefix).resolve()
+    found = [(place, Path(place).resolve()) for place in places]
+    return [place for place, path in found if path.is_relative_to(installed) or not path.is_relative_to(inside)]
 
 
 def _wait_for_the_end(ended: threading.Event) -> None:

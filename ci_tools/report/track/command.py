@@ -102,7 +102,9 @@ def export(to: str, records: Sequence[Path], out: Path, *, live: bool = False, w
     return told
 
 
-def attend(root: Path, ended: threading.Event, say: Callable[[str], None], seconds: float = SECONDS) -> None:
+def attend(
+    root: Path, ended: threading.Event, say: Callable[[str], None], seconds: float = SECONDS, key: str = ""
+) -> None:
     """Tell W&B of each record while it is written; once `ended` is set, of all that is left, and of the verdicts.
 
     Nothing is raised: what is wrong with records or verdicts, the run itself says.
@@ -112,12 +114,13 @@ def attend(root: Path, ended: threading.Event, say: Callable[[str], None], secon
         ended: set when nothing more will be written.
         say: takes each line of what became of it, in the end.
         seconds: as in `track`.
+        key: for W&B; where there is none, that of the environment or of ~/.netrc.
     """
     from ci_tools.report.build import seeds_of
 
     told = Tracked()
     try:
-        teller = _Teller(Client(root, seconds), root, forgives=(SwitchbackError, OSError))
+        teller = _Teller(Client(root, seconds, key), root, forgives=(SwitchbackError, OSError))
         told = teller.told
         while not ended.wait(EVERY):
             for path in sorted((root / "runs").glob(f"*/{META}")):

@@ -1,12 +1,13 @@
 """W&B's client within bounds: it waits a limited time for its server, and what the server does not take is kept."""
 
+import errno
 import netrc
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import chdir, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ SECONDS = 20.0
 """That W&B has to answer at the start of a run, and again to take the rest at its end."""
 WRITTEN = 5.0
 """Seconds after which offline data that is not on the disk will not come any more."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ELSEWHERE = "/"
+"""A folder without settings for W&B's client."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +47,13 @@ class Client:
     Args:
         folder: of the repository; data is kept below its `wandb/`, or below WANDB_DIR.
         seconds: as `SECONDS`.
+        key: for W&B; where there is none, that of the environment or of ~/.netrc.
 
     Raises:
         ModuleNotFoundError: the package wandb is not installed.
     """
 
-    def __init__(self, folder: Path = Path(), seconds: float = SECONDS) -> None:
+    def __init__(self, folder: Path = Path(), seconds: float = SECONDS, key: str = "") -> None:
         # The client's reports about itself would go to a host that nobody named.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         # Copies of artifacts belong next to the runs that wait for `wandb sync`, not into the home directory.
@@ -57,12 +62,12 @@ class Client:
         os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(max(round(seconds / 2), 1)))
         import wandb
 
-        self._wandb, self._seconds = wandb, seconds
-        self._folder = os.environ.get("WANDB_DIR") or str(folder.resolve())
+        self._wandb, self._seconds, self._key = wandb, seconds, key
+        self._folder = str(Path(os.environ.get("WANDB_DIR") or folder).expanduser().resolve())
         settings = self._set_up().settings
         self.host, self.entity = str(settings.base_url), settings.entity or ""
         mode = os.environ.get("WANDB_MODE")
-        self.online = mode in ("online", "run") or (not mode and _has_key(self.host))
+        self.online = mode in ("online", "run") or (not mode and (bool(key) or _has_key(self.host)))
         """Whether W&B is asked; no longer once it has failed to answer."""
         self.warning = ""
         """Why it is asked no longer."""
@@ -77,7 +82,8 @@ class Client:
             return None
         before = self._folders()
         try:
-            return Session(self._wandb, self._init(mode="online", resume="allow", **about), online=True)
+            run = self._init(mode="online", resume="allow", api_key=self._key or None, **about)
+            return Session(self._wandb, run, online=True)
         except Exception as error:  # a client's or a server's failure, of whatever kind, must not become the caller's
             self._give_up(error)
         for folder in self._folders() - before:
@@ -93,7 +99,7 @@ class Client:
         try:
             return Session(self._wandb, self._init(mode="offline", **about), online=False)
         except Exception as error:
-            raise _not_kept(self._folder, _first_line(error)) from error
+            raise _not_kept(self._folder, _first_line(error), full=_is_full(error)) from error
 
     def _give_up(self, error: Exception) -> None:
         why = _first_line(error)
@@ -103,19 +109,25 @@ class Client:
         self._set_up()
 
     def _set_up(self) -> Any:
-        return self._wandb.setup(settings=self._wandb.Settings(silent=True))
+        """Load the settings: those of the environment and of the user.
+
+        Not those of `wandb/settings` where the client stands: a pull request could send the key to a server of its own.
+        """
+        with chdir(_ELSEWHERE):
+            return self._wandb.setup(settings=self._wandb.Settings(silent=True, root_dir=self._folder))
 
     def _folders(self) -> set[Path]:
         """Of runs that were started online."""
         return set(Path(self._folder, "wandb").glob("run-*"))
 
-    def _init(self, *, commit: str, **about: Any) -> Any:
-        return self._wandb.init(dir=self._folder, settings=self._settings(commit), **about)
+    def _init(self, *, commit: str, api_key: str | None = None, **about: Any) -> Any:
+        return self._wandb.init(dir=self._folder, settings=self._settings(commit, api_key), **about)
 
-    def _settings(self, commit: str) -> Any:
+    def _settings(self, commit: str, api_key: str | None) -> Any:
         """Silent, without a look at the machine, and never without a limit."""
         seconds = self._seconds
         return self._wandb.Settings(
+            api_key=api_key,
             console="off",
             program="switchback track",
             disable_git=True,
@@ -235,7 +247,7 @@ class Session:
             # The client's service writes on for a moment after the client is done.
             while (kept := rows_kept(folder)) != self._logged:
                 if time.monotonic() > deadline:
-                    raise _not_kept(folder, f"the disk took {kept or 0} of {self._logged} rows")
+                    raise _not_kept(folder, f"the disk took {kept or 0} of {self._logged} rows", full=True)
                 time.sleep(0.05)
             return Sent(url="", project="", folder=folder, missing=False)
         project = f"{self._run.entity}/{self._run.project}"
@@ -247,7 +259,7 @@ class Session:
             work()
         except Exception as error:
             if not self._online:
-                raise _not_kept(self._folder, _first_line(error)) from error
+                raise _not_kept(self._folder, _first_line(error), full=_is_full(error)) from error
             self._missing = True
 
     def _own(self, value: Any) -> Any:
@@ -265,8 +277,18 @@ def _has_key(host: str) -> bool:
         return False
 
 
-def _not_kept(folder: object, why: str) -> DependencyUnavailable:
-    fix = "make room there, then run `switchback track` again; the record itself is not affected"
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a disk without room is behind it; the client wraps what the system says."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _not_kept(folder: object, why: str, *, full: bool) -> DependencyUnavailable:
+    mend = "make room there" if full else "see to that"
+    fix = f"{mend}, then run `switchback track` again; the record itself is not affected"
     return DependencyUnavailable(f"data for W&B cannot be kept ({why})", where=folder, fix=fix)
 
 

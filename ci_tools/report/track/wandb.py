@@ -1,13 +1,15 @@
 """What Weights & Biases is told: a run of job type `train` per record, and one of job type `gate` per set of verdicts.
 
 The runs' ids follow from the record and from the verdicts, so that telling them again continues what W&B has and adds
-nothing twice. What leaves the machine is the record, the released weights, the exported model, the verdicts and the
-HTML report: no row of the data set (only SHA-256 of its files), no source code, no name of the machine.
+nothing twice. What leaves the machine is the record without its checkpoints, the released weights, the exported model,
+the verdicts and the HTML report. With the record go the id, the label, the score and the slice columns of each test row
+(scores.parquet); of the rest of the data set only the SHA-256 of its files. No source code, no name of the machine.
 """
 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ COLUMNS = (
     *("diagnosis", "remedy", "evidence"),
 )
 """Of the table of verdicts."""
+_ID = re.compile("[0-9a-f]{12}")
 
 
 def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], root: Path = Path()) -> Entry:
@@ -51,10 +54,13 @@ def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], ro
         root: of the repository.
 
     Raises:
-        RecordError: as `follow`.
+        RecordError: as `follow`, or the record's id is none.
         DependencyUnavailable: W&B does not take the data, and it cannot be kept here either.
     """
     rows = first = next(looks)
+    if not _ID.fullmatch(first.meta.id):
+        rule, fix = "an id has 12 hex digits", "train again"
+        raise RecordError(f"run.json: {first.meta.id[:40]!a} is no id", where=path, rule=rule, fix=fix)
 
     def known() -> Entry | None:
         return kept.known(name, _state(client, first.meta), root) if first.ended else None

@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ci_tools.record.reader import open_record
 from ci_tools.record.schema import TIMING_COLUMNS
 from ci_tools.report.track import beside, kept
-from ci_tools.report.track.beside import GRACE, LOG, configured, tracking
+from ci_tools.report.track.beside import GRACE, LOG, configured, tracking, trusted
 from ci_tools.report.track.command import attend
 from tests.record import toy
 from tests.report.track import project
@@ -54,14 +55,55 @@ def test_without_either_nothing_is_started_and_nothing_imported():
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
 
 
-def test_training_does_not_see_the_key_and_the_tracker_does(tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(beside.subprocess, "Popen", lambda command, **how: given.append(how["env"]))
-    with project.surroundings(tmp_path, WANDB_API_KEY=KEY):
-        with tracking():
-            assert "WANDB_API_KEY" not in os.environ
+def test_training_does_not_inherit_the_key(tmp_path):
+    ask = [sys.executable, "-c", "import os; print(os.environ.get('WANDB_API_KEY'))"]
+    with project.surroundings(tmp_path, WANDB_MODE="offline", WANDB_API_KEY=KEY, PYTHONPATH=os.getcwd()):
+        with tracking(grace=0.0) as process:
+            assert subprocess.run(ask, capture_output=True, text=True).stdout == "None\n"
         assert os.environ["WANDB_API_KEY"] == KEY
-    assert given[0]["WANDB_API_KEY"] == KEY
+    process.wait()
+
+
+def test_key_reaches_w_and_b_without_standing_in_an_environment(tmp_path):
+    backend, deadline = Backend().start(), time.monotonic() + 30
+    root = project.make(tmp_path / "root")
+    with project.surroundings(root, backend, PYTHONPATH=os.getcwd()), tracking(grace=60.0) as process:
+        tracker = psutil.Process(process.pid)
+        while not (own := [one for one in tracker.children(recursive=True) if one.name() == "wandb-core"]):
+            assert time.monotonic() < deadline, "W&B's own process did not start"
+            time.sleep(0.05)
+        environments = [one.environ() for one in (tracker, *own)]
+    backend.stop()
+    assert KEY not in str(environments)
+    assert len(backend.runs) == 2, (root / LOG).read_text()
+
+
+def test_modules_of_the_repository_are_not_imported_where_the_key_is(tmp_path):
+    root = project.make(tmp_path / "root")
+    for name in ("wandb", "netrc", "contextlib", "sitecustomize"):
+        (root / f"{name}.py").write_text("open('imported', 'w').close()")
+    with project.surroundings(root, WANDB_MODE="offline", PYTHONPATH=os.getcwd()), tracking(grace=60.0) as process:
+        pass
+    assert process.returncode == 0, (root / LOG).read_text()
+    assert "kept in wandb/offline-run-" in (root / LOG).read_text()
+    assert not (root / "imported").exists()
+
+
+def test_places_of_modules_in_the_repository_are_left_out_but_for_its_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    kept_places = ["/usr/lib/python3.11", str(tmp_path / ".venv/lib/python3.11/site-packages"), str(tmp_path.parent)]
+    places = [str(tmp_path), *kept_places, str(tmp_path / "src"), f"{tmp_path}/.venv/../src"]
+    assert trusted(places, tmp_path) == kept_places
+
+
+def test_key_that_is_handed_over_serves_run_and_report(tmp_path):
+    backend, root, ended, lines = Backend().start(), project.make(tmp_path / "root"), threading.Event(), []
+    ended.set()
+    with project.surroundings(root, WANDB_BASE_URL=backend.url):
+        attend(root, ended, lines.append, key=KEY)
+    backend.stop()
+    assert [line.partition(":")[0] for line in lines] == ["seed-1", "gate", "report"], lines
+    assert not (root / "no").exists()  # the key was not written to ~/.netrc
 
 
 def test_training_beside_a_silent_server_computes_the_same_bits_and_loses_little_time(tmp_path, silent, finished):

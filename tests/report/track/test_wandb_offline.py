@@ -1,9 +1,11 @@
 """What the real client writes without a key, read back record by record, and sent later by `wandb sync`."""
 
 import base64
+import errno
 import hashlib
 import json
 import math
+import os
 import resource
 import shutil
 import subprocess
@@ -13,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from ci_tools.errors import DependencyUnavailable, RecordError
 from ci_tools.gates import files
 from ci_tools.record.reader import open_record
 from ci_tools.report.track import kept
 from ci_tools.report.track.follow import follow
 from ci_tools.report.track.history import Histogram, History
+from ci_tools.report.track.session import Client
 from tests.report.track import project
 from tests.report.track.backend import Backend
 from tests.report.track.journal import Journal
@@ -189,6 +193,29 @@ def test_full_disk_is_noticed_and_leaves_no_half_of_a_run(tmp_path):
     assert told.runs == {}
     assert "data for W&B cannot be kept (the disk took 0 of 60 rows). Fix: make room there" in told.warnings[0]
     assert not list(root.glob("wandb/offline-run-*/*.wandb"))
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [(errno.ENOSPC, "make room there"), (errno.EDQUOT, "make room there"), (errno.EACCES, "see to that")],
+)
+def test_only_a_full_disk_is_told_to_need_room(tmp_path, monkeypatch, code, fix):
+    def refuse(**_):
+        raise RuntimeError("the client failed") from OSError(code, os.strerror(code))
+
+    with project.surroundings(tmp_path):
+        client = Client(tmp_path)
+        monkeypatch.setattr(client, "_init", refuse)
+        with pytest.raises(DependencyUnavailable, match=f"the client failed.*Fix: {fix}"):
+            client.offline_run()
+
+
+def test_record_whose_id_is_none_is_refused_as_such(tmp_path):
+    root = project.make(tmp_path / "root", verdicts=None)
+    path = root / "runs/seed-1/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id": "a/b"}))
+    with pytest.raises(RecordError, match="'a/b' is no id; an id has 12 hex digits"):
+        project.tell(root)
 
 
 def test_run_that_was_resumed_meanwhile_supersedes_what_was_kept(tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from ci_tools.record.reader import open_record
 from ci_tools.report.track import kept
 from ci_tools.report.track.command import track
+from ci_tools.report.track.session import Client
 from tests.report.track import project
-from tests.report.track.backend import Backend
+from tests.report.track.backend import KEY, Backend
 from tests.report.track.written import Written
 
 RECORD = "0123456789ab"
@@ -162,6 +163,17 @@ def test_malformed_key_is_no_crash(other):
     told = project.tell(root, backend, WANDB_API_KEY="short")
     assert "API key must have 40+ characters" in told.warnings[0]
     assert told.runs["seed-1"].folder
+
+
+def test_settings_in_the_repository_send_the_key_nowhere(other):
+    root, _ = other
+    for folder in ("wandb", ".wandb"):
+        (root / folder).mkdir()
+        (root / folder / "settings").write_text("[default]\nbase_url = http://127.0.0.1:9\nentity = theirs\n")
+    with project.surroundings(root, WANDB_API_KEY=KEY):
+        client = Client(root)
+        assert "127.0.0.1" not in client.host
+        assert (client.entity, client.online) == ("", True)
 
 
 @pytest.mark.parametrize("silent", [True, False], ids=["takes the call, never answers", "nobody listens"])
