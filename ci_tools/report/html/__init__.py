@@ -3,7 +3,8 @@
     write(run, verdicts, path)
 
 Limits: at most 3 MB for 20,000 steps, 60 layers and 5 seeds. Long series are thinned so that extremes stay (thin.py).
-What a run lacks is said in words. The page comes from files, never from training code: torch is not imported.
+What a run lacks, and what is damaged of its records, is said in words. The page comes from files, never from training
+code: torch is not imported.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ def write(run: "Run", verdicts: "Verdicts", path: Path) -> None:
     """Write the page of a run; `path` is replaced as a whole, its folder made where it is missing.
 
     Raises:
-        RecordError: a run record is damaged, or the page cannot be written.
+        RecordError: the page cannot be written.
         DataError: a file of the evaluation is damaged.
         ModuleNotFoundError: jinja2 is not installed.
     """

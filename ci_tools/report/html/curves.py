@@ -12,6 +12,7 @@ import numpy as np
 from ci_tools.gates.series import window
 from ci_tools.report.html.records import Seed, floats, ints
 from ci_tools.report.html.thin import Buckets, buckets, envelope, rounded, smooth
+from ci_tools.report.numerals import plural
 
 POINTS = 500
 """Most points of a curve: about a pixel each at the width of the page."""
@@ -69,7 +70,8 @@ class Chart:
 
 def of_steps(seeds: Sequence[Seed]) -> tuple[Chart, ...]:
     """Loss, gradient norm, learning rate and time of every step; nothing where no seed recorded one."""
-    into = buckets(max(seed.steps for seed in seeds), max(min(POINTS, _TOGETHER // len(seeds)), 100))
+    most = max((seed.steps for seed in seeds), default=0)
+    into = buckets(most, max(min(POINTS, _TOGETHER // max(len(seeds), 1)), 100))
     if not into.count:
         return ()
     return (
@@ -116,7 +118,7 @@ def _chart(seeds: Sequence[Seed], into: Buckets, column: str, title: str, unit: 
         widths.append(width)
         positive = positive and not bool(np.any(raw.low_B <= 0))
         if marks:
-            bad.append(f"{seed.name} is not finite at {int(np.sum(~np.isfinite(value_S))):,} steps")
+            bad.append(f"{seed.name} is not finite at {plural(int(np.sum(~np.isfinite(value_S))), 'step')}")
     shown = "each step" if into.width == 1 else f"lowest and highest of every {into.width} steps"
     caption = f"Line: mean over {max(widths)} steps. Shade: {shown}." if smoothed else f"Shown: {shown}."
     return Chart(

@@ -2,18 +2,23 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ci_tools.errors import DataError
 from ci_tools.gates.files import Verdicts
+from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import Run
 from ci_tools.gates.verdict import Verdict
+from ci_tools.report import quality as qualities
+from ci_tools.report import wording
 from ci_tools.report.html.values import FIX, is_number, mapping, numbers
 from ci_tools.report.html.verdicts import Whisker, whisker
+from ci_tools.report.results import Metric, name
 
+AGAINST = "quality_against_main"
+"""The gate that compares metrics."""
 METRICS, CALIBRATION = "evaluation/metrics.json", "evaluation/calibration.csv"
 _Z = 1.96
 """Of a two-sided interval at 95 %."""
@@ -31,14 +36,14 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Against:
-    """One metric, or slice of it, against the base revision; a positive loss is worse."""
+    """One metric against the base revision, read as the comment reads it; a positive loss is worse."""
 
     verdict: Verdict
     here: float | None
     main: float | None
     whisker: Whisker | None
-    word: str
-    """Whether the difference is noise."""
+    reading: str
+    """Whether the difference is noise, and whether it matters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +79,12 @@ def quality(run: Run) -> Quality | None:
     )
 
 
-def against(verdicts: Verdicts, gate: str = "quality_against_main") -> tuple[Against, ...]:
-    """What the gate found, metric by metric; empty where it did not run."""
-    return tuple(_against(verdict) for verdict in verdicts.verdicts if verdict.gate == gate)
+def against(run: Run, verdicts: Verdicts, settings: Policy) -> tuple[Against, ...]:
+    """What the gate `AGAINST` found, metric by metric; empty where it did not run."""
+    told = qualities.metrics(run.root, verdicts.verdicts, settings, len(run.seeds))
+    rows = {row.metric: row for row in told if row.outcome}
+    found = [(verdict, rows.get(name(verdict.subject))) for verdict in verdicts.verdicts if verdict.gate == AGAINST]
+    return tuple(_against(verdict, row) for verdict, row in found if row)
 
 
 def calibration(run: Run, verdicts: Verdicts) -> tuple[Bin, ...]:
@@ -122,21 +130,9 @@ def _bin(predicted: float, observed: float, rows: int) -> Bin:
     return Bin(predicted=predicted, observed=observed, rows=rows, low=low, high=high)
 
 
-def _against(verdict: Verdict) -> Against:
-    here, main = (_mean(verdict.evidence.get(f"{arm} by seed")) for arm in ("here", "main"))
-    if verdict.statistic is None or verdict.threshold is None:
-        return Against(verdict=verdict, here=here, main=main, whisker=None, word="not compared")
-    low, high = verdict.interval or (verdict.statistic, verdict.statistic)
-    if low > 0:
-        word = "worse, beyond the noise"
-    elif high < 0:
-        word = "better, beyond the noise"
-    else:
-        word = "identical" if low == high == 0 else "within the noise"
-    picture = whisker(low, high, verdict.statistic, verdict.threshold)
-    return Against(verdict=verdict, here=here, main=main, whisker=picture, word=word)
-
-
-def _mean(values: Any) -> float | None:
-    kept: Sequence[float] = [one for one in values.values() if is_number(one)] if isinstance(values, Mapping) else []
-    return sum(kept) / len(kept) if kept else None
+def _against(verdict: Verdict, row: Metric) -> Against:
+    picture = None
+    if verdict.statistic is not None and verdict.threshold is not None:
+        low, high = verdict.interval or (verdict.statistic, verdict.statistic)
+        picture = whisker(low, high, verdict.statistic, verdict.threshold)
+    return Against(verdict=verdict, here=row.here, main=row.main, whisker=picture, reading=wording.reading(row))

@@ -12,7 +12,7 @@ from ci_tools.gates.files import Verdicts
 from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.record.schema import RunMeta
 from ci_tools.report.html.records import Seed, floats
-from ci_tools.report.html.verdicts import DASH
+from ci_tools.report.results import finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,21 +96,6 @@ def divergences(verdicts: Verdicts) -> tuple[tuple[Verdict, tuple[tuple[str, str
     return tuple(found)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours as a person says them."""
-    if seconds is None:
-        return DASH
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
-
-
-def energy(joules: float | None) -> str:
-    """Joules as a person says them: in watt hours, as on a bill."""
-    return DASH if joules is None else f"{joules / 3600:,.3g} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:,.3g} kWh"
-
-
 def _cost(seed: Seed, meta: RunMeta) -> Cost:
     timed = seed.trace.num_rows > 0
     step_S = floats(seed.trace, "step_ms") if timed else np.zeros(0)
@@ -130,11 +115,11 @@ def _cost(seed: Seed, meta: RunMeta) -> Cost:
         status=meta.status,
         steps=max(meta.steps, seed.steps),
         planned=meta.total_steps,
-        seconds=meta.train_seconds,
+        seconds=finite(meta.train_seconds) or 0.0,
         elapsed=_elapsed(meta.started, meta.ended),
         step_ms=float(np.nanmedian(step_S)) if timed else None,
         waiting=float(np.nansum(data_S)) / total if total > 0 else None,
-        joules=meta.energy_joules,
+        joules=finite(meta.energy_joules),
         interruptions=tuple(events),
     )
 

@@ -1,4 +1,4 @@
-"""The run records under a report, as far as they are there: what is missing is said in words, what is damaged refused.
+"""The run records under a report, as far as they are there: what is missing or damaged is said in words.
 
 S = optimizer steps, L = layers.
 """
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ci_tools.errors import RecordError
 from ci_tools.gates.run import Run
 from ci_tools.gates.training import latest_attempt
 from ci_tools.record import Record, open_record, schema
@@ -18,6 +19,12 @@ from ci_tools.report.html.thin import I64
 
 _ENDS = {"running": "was still running", "preempted": "was preempted", "replayed": "is a replay that ended"}
 """Of a status that is no verb."""
+_PARTS = (
+    ("trace", schema.TRACE, "no steps"),
+    ("probes", schema.PROBES, "no gradient probes"),
+    ("evals", schema.EVALS, "no evaluations"),
+)
+"""Part of a record, its file, and what a run without rows of it recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +33,18 @@ class Seed:
 
     name: str
     meta: RunMeta | None
-    """None where there is no record."""
+    """None where there is no record, or none that can be read."""
     trace: pa.Table
     """Without rows that a return to a checkpoint abandoned, as are the others."""
     probes: pa.Table
     evals: pa.Table
     missing: tuple[str, ...]
-    """One sentence per part that is not there."""
+    """One sentence per part that is not there, or damaged."""
+
+    @property
+    def status(self) -> str:
+        """Of the run; `unreadable` where nothing tells it."""
+        return self.meta.status if self.meta else "unreadable"
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -46,11 +58,7 @@ class Seed:
 
 
 def read(run: Run) -> tuple[Seed, ...]:
-    """One per seed, the release's first.
-
-    Raises:
-        RecordError: a part is there and damaged, or a finished record lacks one.
-    """
+    """One per seed, the release's first; nothing is shown of a part that is damaged, and none of another is lost."""
     return tuple(_read(run, seed) for seed in run.seeds)
 
 
@@ -79,17 +87,26 @@ def _read(run: Run, seed: int) -> Seed:
     path = run.root / "runs" / name
     if not (path / schema.META).exists():
         return Seed(name=name, meta=None, missing=(f"{name} left no run record",), **_empty(0))
-    record = open_record(path)
+    try:
+        record = open_record(path)
+    except RecordError as error:
+        return Seed(name=name, meta=None, missing=(_damaged(name, error),), **_empty(0))
     parts, missing = _empty(len(record.meta.layers)), []
-    for part, file in (("trace", schema.TRACE), ("probes", schema.PROBES), ("evals", schema.EVALS)):
-        if record.meta.status == "finished" or (path / file).exists():
-            parts[part] = record.final_trace() if part == "trace" else latest_attempt(getattr(record, part))
-    for part, words in (("trace", "no steps"), ("probes", "no gradient probes"), ("evals", "no evaluations")):
-        if not parts[part].num_rows:
-            missing.append(f"{name} recorded {words}")
+    for part, file, words in _PARTS:
+        try:
+            if record.meta.status == "finished" or (path / file).exists():
+                parts[part] = record.final_trace() if part == "trace" else latest_attempt(getattr(record, part))
+            if not parts[part].num_rows:
+                missing.append(f"{name} recorded {words}")
+        except RecordError as error:
+            missing.append(_damaged(name, error))
     if record.meta.status != "finished":
         missing.insert(0, _unfinished(name, record))
     return Seed(name=name, meta=record.meta, missing=tuple(missing), **parts)
+
+
+def _damaged(name: str, error: RecordError) -> str:
+    return f"{name}: record damaged ({error.what})"
 
 
 def _unfinished(name: str, record: Record) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ci_tools.gates.files import Verdicts
+from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import Run
+from ci_tools.report import quality
 from ci_tools.report.html.evaluation import METRICS
 from ci_tools.report.html.values import is_number, mapping, numbers
 
 SLICES = "evaluation/slices.json"
-_PREFERRED = ("average_precision", "roc_auc", "accuracy", "log_loss")
 _SHOWN = 60
 """Most slices that are listed."""
 
@@ -35,7 +36,7 @@ class SliceRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Slices:
-    """The release's first metric, slice by slice."""
+    """The release's metric that the comment shows by slice, too."""
 
     metric: str
     rows: tuple[SliceRow, ...]
@@ -45,8 +46,8 @@ class Slices:
     left_out: int
 
 
-def slices(run: Run) -> Slices | None:
-    """What evaluation/slices.json says of the first metric; None where there is none.
+def slices(run: Run, settings: Policy) -> Slices | None:
+    """What evaluation/slices.json says of one metric; None where there is none.
 
     Raises:
         DataError: it is damaged.
@@ -59,8 +60,7 @@ def slices(run: Run) -> Slices | None:
         for column, values in run.slices.items()
         for value, entry in mapping(values, path).items()
     ]
-    names = [name for _, _, entry in found for name in mapping(entry.get("release") or {}, path)]
-    metric = next((name for name in (*_PREFERRED, *names) if name in names), "")
+    metric = quality.slice_metric(settings, [entry for _, _, entry in found])
     measured = [_seed_values(entry, metric, path) for _, _, entry in found]
     release = [numbers(entry.get("release") or {}, path).get(metric) for _, _, entry in found]
     every = [value for values in measured for value in values] + [value for value in release if value is not None]

@@ -1,18 +1,19 @@
 """Verdicts as the page shows them: numbers as text, an interval as a small picture, evidence as nested tables."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ci_tools.gates.files import Verdicts
-from ci_tools.gates.show import number as plain_number
-from ci_tools.gates.show import worst_first
+from ci_tools.gates.show import compared, worst_first
 from ci_tools.gates.verdict import Outcome, Verdict
+from ci_tools.report import answer
+from ci_tools.report.html.values import in_a_line
+from ci_tools.report.numerals import MISSING, plural, short, signed
 
-MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
-"""Of numbers, and in place of one that was not measured."""
+RESERVED = "reserved"
+"""Tone of a merge that nothing stops and that somebody should think about all the same."""
 _ITEMS = 12
 """Most items of a list in the evidence."""
 _PAIRS = 40
@@ -82,7 +83,8 @@ class Silent:
 class Banner:
     """The answer to: can this be merged?"""
 
-    tone: Outcome
+    tone: str
+    """An outcome, or `RESERVED`."""
     title: str
     detail: str
 
@@ -111,39 +113,40 @@ def grouped(found: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Silent, ...]]:
     return tuple(row for row in found if id(row) not in hidden), tuple(silent)
 
 
-def banner(verdicts: Verdicts) -> Banner:
-    """What the exit code says, in words."""
-    blocking = verdicts.blocking
-    code, first = verdicts.exit_code, blocking[0].outcome if blocking else None
+def banner(verdicts: Verdicts, statuses: Sequence[str]) -> Banner:
+    """The answer that the comment gives, with what it rests on.
+
+    Args:
+        verdicts: all of them.
+        statuses: of the run records; one that is missing or damaged is `unreadable`.
+    """
+    every = (*verdicts.verdicts, *verdicts.pending)
+    found = answer.of(
+        every, verdicts.exit_code, base=verdicts.base, selected=bool(verdicts.selection), statuses=statuses
+    )
+    if found.outcome is Outcome.PASSED:
+        passed = sum(one.outcome is Outcome.PASSED for one in every)
+        detail = f"{passed} of {plural(len(every), 'verdict')} passed" + (f"; {found.reason}" if found.reason else "")
+        return Banner(tone=str(found.outcome) if found.sure else RESERVED, title=found.title, detail=f"{detail}.")
+    gates = sorted((one.gate for one in verdicts.blocking), key=lambda gate: gate != verdicts.cause)
+    why = ", ".join(dict.fromkeys(gates))
     if verdicts.refused:
-        return Banner(tone=Outcome.ERROR, title="Not judged", detail="The policy or the tests break a rule; see below.")
-    if not (verdicts.verdicts or verdicts.pending):
-        return Banner(tone=Outcome.ERROR, title="Not judged", detail="There is no verdict at all.")
-    if code == 0:
-        bad = [one for one in verdicts.verdicts if one.outcome in (Outcome.FAILED, Outcome.ERROR)]
-        passed = sum(one.outcome is Outcome.PASSED for one in verdicts.verdicts)
-        detail = f"{passed} of {_count(len(verdicts.verdicts), 'verdict')} passed and none stops the merge"
-        if bad:
-            detail += f"; gates.yaml lets {_count(len(bad), 'failure')} pass"
-        return Banner(tone=Outcome.PASSED, title="Can be merged", detail=f"{detail}.")
-    names = ", ".join(dict.fromkeys(sorted((one.gate for one in blocking), key=lambda gate: gate != verdicts.cause)))
-    title = "Undecided" if first is Outcome.INCONCLUSIVE else "Do not merge"
-    detail = f"{_count(len(blocking), 'verdict')} {'stops' if len(blocking) == 1 else 'stop'} the merge: {names}."
-    return Banner(tone=first or Outcome.FAILED, title=title, detail=detail)
+        why = "the policy or the tests break a rule, see below"
+    elif not every:
+        why = "there is no verdict at all"
+    return Banner(tone=str(found.outcome), title=found.title, detail=f"{found.reason.capitalize()}: {why}.")
 
 
 def number(value: float | None) -> str:
     """Four significant digits and a true minus sign; a dash for what was not measured."""
     if value is None or math.isnan(value):
-        return DASH
-    if math.isinf(value):
-        return "∞" if value > 0 else f"{MINUS}∞"
-    return plain_number(value).replace("-", MINUS)
+        return MISSING
+    return signed(f"{value:g}".replace("inf", "∞")) if math.isinf(value) else short(value)
 
 
 def steady(value: float | None) -> str:
     """The same with trailing zeros, so that a column of one metric's values lines up."""
-    return number(value) if value is None or not math.isfinite(value) else f"{value:#.4g}".replace("-", MINUS)
+    return number(value) if value is None or not math.isfinite(value) else signed(f"{value or 0.0:#.4g}")
 
 
 def whisker(low: float, high: float, value: float, limit: float) -> Whisker:
@@ -175,28 +178,31 @@ def node(value: Any, depth: int = 0) -> Node:
             return _table(kept_items, left_out)
         return Node(kind="list", items=[node(item, depth + 1) for item in kept_items], left_out=left_out)
     if isinstance(value, bool) or value is None:
-        return Node(kind="text", text={True: "yes", False: "no", None: DASH}[value])
+        return Node(kind="text", text={True: "yes", False: "no", None: MISSING}[value])
     if isinstance(value, int):
-        return Node(kind="number", text=f"{value:,}".replace("-", MINUS))
+        return Node(kind="number", text=_cut(signed(f"{value:,}")))
     if isinstance(value, float):
         return Node(kind="number", text=number(value))
-    text = str(value)
     if isinstance(value, Mapping | list | tuple):
-        text = json.dumps(value, ensure_ascii=False, default=str) if value else "none"
-    return Node(kind="text", text=text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…")
+        return Node(kind="text", text=_cut(in_a_line(value)) if value else "none")
+    return Node(kind="text", text=_cut(str(value)))
 
 
 def _row(verdict: Verdict, pending: bool) -> Row:
     value, limit = verdict.statistic, verdict.threshold
+    measured, shown_limit = number(value), number(limit)
+    if value is not None and limit is not None and math.isfinite(value) and math.isfinite(limit):
+        left, _, right = compared(value, limit)
+        measured, shown_limit = signed(left), signed(right)
     low, high = verdict.interval or (math.nan, math.nan)
     drawn = None
     if value is not None and limit is not None:
         drawn = whisker(*((value, value) if math.isnan(low) else (low, high)), value, limit)
     return Row(
         verdict=verdict,
-        measured=number(value),
+        measured=measured,
         interval="" if math.isnan(low) else f"{number(low)} to {number(high)}",
-        limit=number(limit),
+        limit=shown_limit,
         whisker=drawn,
         evidence=node(verdict.evidence) if verdict.evidence else None,
         pending=pending,
@@ -215,5 +221,5 @@ def counts(verdicts: Iterable[Row]) -> list[tuple[Outcome, int]]:
     return [(kind, outcomes.count(kind)) for kind in reversed(Outcome) if kind in outcomes]
 
 
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…"

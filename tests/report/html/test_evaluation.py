@@ -3,12 +3,15 @@ import json
 import pytest
 from scipy.stats import binomtest
 
+from ci_tools.errors import DataError
+from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import open_run
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report.html import evaluation
 from ci_tools.report.html.evaluation import Bin, against, calibration, quality, wilson
 from ci_tools.report.html.reliability import diagram
 from ci_tools.report.html.slices import SLICES, slices, worst_slices
+from ci_tools.report.html.values import mapping
 from tests.report.html import cases
 
 
@@ -40,24 +43,47 @@ def test_metrics_stand_beside_their_spread_and_simpler_models(run):
 
 def test_what_was_not_evaluated_is_none(run):
     assert quality(run) is None
-    assert slices(run) is None
+    assert slices(run, Policy()) is None
     assert calibration(run, cases.passing()) == ()
 
 
 @pytest.mark.parametrize(
-    ("interval", "word"),
-    [((-0.003, 0.005), "within the noise"), ((0.001, 0.005), "worse"), ((-0.5, -0.1), "better"), (None, "identical")],
+    ("outcome", "interval", "reading"),
+    [
+        (Outcome.PASSED, (-0.003, 0.005), "noise"),
+        (Outcome.PASSED, (-float("inf"), float("inf")), "noise"),
+        (Outcome.PASSED, (0.001, 0.005), "worse, within the margin"),
+        (Outcome.FAILED, (0.03, 0.05), "worse, beyond the margin"),
+        (Outcome.INCONCLUSIVE, (-0.003, 0.05), "noise; a loss beyond the margin is not ruled out"),
+    ],
 )
-def test_difference_to_main_is_noise_where_its_interval_holds_zero(interval, word):
-    value = 0.0 if interval is None else sum(interval) / 2
-    (one,) = against(cases.verdicts(cases.against_main(statistic=value, interval=interval)))
-    assert one.word.startswith(word)
+def test_difference_to_main_reads_as_in_the_comment(run, outcome, interval, reading):
+    verdict = cases.against_main(outcome=outcome, statistic=0.01, interval=interval)
+    (one,) = against(run, cases.verdicts(verdict), Policy())
+    assert one.reading == reading
     assert (one.here, one.main) == pytest.approx((0.795, 0.805))
+    assert one.whisker
 
 
-def test_open_end_of_an_interval_against_main_is_no_surprise():
-    (one,) = against(cases.verdicts(cases.against_main(interval=(-float("inf"), float("inf")))))
-    assert one.word == "within the noise"
+def test_equal_scores_are_identical(run):
+    write(run, evaluation.METRICS, {"release": {"average_precision": 0.8}})
+    verdict = cases.against_main(statistic=0.0, interval=None, evidence={})
+    (one,) = against(run, cases.verdicts(verdict), Policy())
+    assert (one.reading, one.here, one.main) == ("identical", 0.8, 0.8)
+
+
+def test_whole_number_that_no_float_can_hold_is_left_out(run):
+    write(run, evaluation.METRICS, {"release": {"huge": 10**400, "roc_auc": 0.9}})
+    assert [row[:2] for row in quality(run).rows] == [("roc_auc", 0.9)]
+
+
+@pytest.mark.parametrize("depth", [3, 100_000])
+def test_list_in_place_of_an_object_is_refused_however_deep(tmp_path, depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    with pytest.raises(DataError, match="in place of an object"):
+        mapping(value, tmp_path)
 
 
 def test_slices_that_lost_most_come_from_the_evidence():
@@ -77,12 +103,19 @@ def test_slice_without_evidence_has_no_place(run):
     }
     write(run, SLICES, {"channel": {"chip": many, "swipe": few}})
     write(run, evaluation.METRICS, {"release": {"roc_auc": 0.8}})
-    found = slices(run)
+    found = slices(run, Policy())
     assert found.metric == "roc_auc"
     chip, swipe = found.rows
     assert (chip.place, chip.others, chip.low, chip.high) == (96, (96, 4), 0.7, 0.9)
     assert (swipe.release, swipe.place, swipe.others) == (None, None, ())
     assert found.overall == 50
+
+
+def test_slices_show_the_metric_that_gates_yaml_names_first(run):
+    entry = {"n": 900, "positives": 90, "release": {"roc_auc": 0.9, "log_loss": 0.2}, "seeds": {}}
+    write(run, SLICES, {"channel": {"chip": entry}})
+    settings = Policy.model_validate({"metrics": {"log_loss": {"higher_is_better": False}}})
+    assert slices(run, settings).metric == "log_loss"
 
 
 def test_calibration_comes_from_the_gate_where_there_is_no_file(run):

@@ -58,14 +58,7 @@ def test_equal_seeds_differ_in_nothing(run):
     assert not found.other_params
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (99.9, "99.9 s"), (600, "10.0 min"), (36_000, "10.0 h"), (None, "\N{EN DASH}")],
-)
-def test_durations_are_said_in_the_unit_of_their_size(seconds, text):
-    assert origin.duration(seconds) == text
-
-
-@pytest.mark.parametrize(("joules", "text"), [(7200, "2 Wh"), (3.6e7, "10 kWh"), (None, "\N{EN DASH}")])
-def test_energy_is_said_in_watt_hours(joules, text):
-    assert origin.energy(joules) == text
+def test_durations_and_energies_that_are_no_numbers_are_unknown(run):
+    edit(run, 1, train_seconds=float("nan"), energy_joules=float("inf"))
+    first, _ = origin.costs(records.read(run))
+    assert (first.seconds, first.joules) == (0.0, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ci_tools.errors import DataError, RecordError
+from ci_tools.errors import DataError
 from ci_tools.gates.run import open_run
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import html
@@ -16,10 +16,10 @@ from tests.report.html import cases
 from tests.report.html.cases import data, page, visible
 
 CONTENT = {
-    "passing": (cases.passing, ["Can be merged", "within the noise", "divergence"]),
+    "passing": (cases.passing, ["You can merge", "noise", "divergence"]),
     "failing": (cases.failing, ["Do not merge", "gradient_spikes", "mend gradient_spikes", "seed-2", "Look first at"]),
-    "undecided": (cases.undecided, ["Undecided", "0.1 to ∞", "blocks"]),
-    "first run": (cases.first_run, ["Can be merged", "no base revision", "Nothing was compared"]),
+    "undecided": (cases.undecided, ["Do not merge yet", "0.1 to ∞", "blocks"]),
+    "first run": (cases.first_run, ["You can merge", "no base revision", "Nothing was compared"]),
 }
 
 
@@ -93,11 +93,28 @@ def test_curves_heat_map_histograms_and_ratios_hold_every_seed(finished, tmp_pat
 
 def test_policy_changes_and_first_divergence_stand_out(finished, tmp_path):
     differs = cases.verdict("reproducible", Outcome.FAILED, evidence={"differing": {"1": "identical until step 12"}})
-    found = cases.verdicts(differs, base="main", policy_changes=("metrics.roc_auc.floor 0.9 → 0.1",))
+    changes = ("gates.yaml: metrics.roc_auc.floor 0.9 → 0.1", "tests/model/test_a.py: removed")
+    found = cases.verdicts(differs, base="main", policy_changes=changes)
     told = words(page(finished, found, tmp_path / "index.html"))
-    assert "metrics.roc_auc.floor 0.9 → 0.1" in told
+    assert "What judges this run differs from main" in told
+    assert all(change in told for change in changes)
     assert "First divergence" in told
     assert "identical until step 12" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "same"),
+    [((), True), (("calibration.json: new", "tests/model/a.py: changed"), True), (("gates.yaml: removed",), False)],
+)
+def test_gates_yaml_is_as_in_main_unless_a_line_is_about_it(changes, same, finished, tmp_path):
+    found = cases.verdicts(cases.verdict(), base="main", policy_changes=changes)
+    told = words(page(finished, found, tmp_path / "index.html"))
+    assert ("as in main" in told) == same
+
+
+def test_failures_that_cannot_cause_one_another_are_not_said_to(finished, tmp_path):
+    found = [cases.verdict("quality_floor", Outcome.FAILED, subject=metric) for metric in ("roc_auc", "log_loss")]
+    assert "Look first at" not in words(page(finished, cases.verdicts(*found), tmp_path / "index.html"))
 
 
 def test_no_section_on_divergence_where_nothing_was_made_twice(finished, tmp_path):
@@ -126,11 +143,12 @@ def test_crashed_record_is_shown_as_far_as_it_got(copy):
     assert lines[0][-1] is not None
 
 
-def test_empty_pipeline_is_a_page_in_words(tmp_path):
-    text = page(open_run((1, 2), tmp_path), cases.verdicts(cases.verdict("tests", Outcome.ERROR, blocks=True)))
+@pytest.mark.parametrize(("seeds", "phrase"), [((1, 2), "seed-1 left no run record"), ((), "no run record")])
+def test_empty_pipeline_is_a_page_in_words(seeds, phrase, tmp_path):
+    text = page(open_run(seeds, tmp_path), cases.verdicts(cases.verdict("tests", Outcome.ERROR, blocks=True)))
     told = words(text)
-    for phrase in ("seed-1 left no run record", "No training step", "not evaluated", "No gradient", "no run record"):
-        assert phrase in told
+    for one in (phrase, "No training step", "not evaluated", "No gradient"):
+        assert one in told
     assert data(text)["charts"] == []
 
 
@@ -140,7 +158,7 @@ def test_loss_that_is_not_finite_is_marked(tmp_path):
     text = page(run, cases.failing())
     (line,) = data(text)["charts"][0]["lines"]
     assert line["nonfinite"] == [100]
-    assert "seed-1 is not finite at 1 steps" in words(text)
+    assert "seed-1 is not finite at 1 step." in words(text)
 
 
 @pytest.mark.parametrize("name", ["evaluation/metrics.json", "evaluation/slices.json", "evaluation/calibration.csv"])
@@ -151,11 +169,19 @@ def test_damaged_evaluation_is_one_clear_error(copy, name, content):
         page(copy, cases.passing())
 
 
-@pytest.mark.parametrize("name", ["trace.arrows", "probes.arrows", "evals.arrows"])
-def test_damaged_record_is_one_clear_error(copy, name):
-    (copy.root / "runs/seed-3" / name).write_bytes(b"not arrow")
-    with pytest.raises(RecordError, match="seed-3"):
-        page(copy, cases.passing())
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("run.json", "loss"), ("trace.arrows", "loss"), ("probes.arrows", ""), ("evals.arrows", "metric-0")],
+)
+def test_damaged_record_is_told_in_words_and_costs_no_other(copy, name, lost):
+    (copy.root / "runs/seed-3" / name).write_bytes(b"not what it was")
+    text = page(copy, cases.passing())
+    told = words(text)
+    assert "seed-3: record damaged (" in told
+    assert "seed-3 recorded no" not in told
+    drawn = {chart["id"]: {line["seed"] for line in chart["lines"]} for chart in data(text)["charts"]}
+    assert all({0, 1} <= seeds for seeds in drawn.values())
+    assert not lost or 2 not in drawn[lost]
 
 
 def test_failed_build_leaves_the_page_that_was_there(copy):

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report.html.verdicts import banner, grouped, node, number, rows, steady, whisker
+from ci_tools.report import answer, numerals
+from ci_tools.report.html.verdicts import RESERVED, banner, grouped, node, number, rows, steady, whisker
 from tests.report.html import cases
 
 FAILED, ERROR, OPEN, PASSED = Outcome.FAILED, Outcome.ERROR, Outcome.INCONCLUSIVE, Outcome.PASSED
@@ -12,32 +13,60 @@ MINUS = "\N{MINUS SIGN}"
 
 
 @pytest.mark.parametrize(
-    ("found", "tone", "title"),
+    ("found", "tone", "title", "detail"),
     [
-        ([cases.verdict()], PASSED, "Can be merged"),
-        ([cases.verdict(), cases.verdict("slow", FAILED, blocks=False)], PASSED, "Can be merged"),
-        ([cases.verdict("slow", FAILED)], FAILED, "Do not merge"),
-        ([cases.verdict("slow", ERROR, blocks=True)], ERROR, "Do not merge"),
-        ([cases.verdict("slow", OPEN, blocks=True)], OPEN, "Undecided"),
-        ([], ERROR, "Not judged"),
+        ([cases.verdict()], "passed", "You can merge", "1 of 1 verdict passed; nothing blocks it"),
+        ([cases.verdict("slow", FAILED, blocks=False)], RESERVED, "You can merge", "what failed does not block"),
+        ([cases.verdict("slow", FAILED)], "failed", "Do not merge", "1 verdict stops it: slow."),
+        ([cases.verdict("slow", ERROR, blocks=True)], "error", "Do not merge", "The run could not be judged: slow."),
+        ([cases.verdict("slow", OPEN, blocks=True)], "inconclusive", "Do not merge yet", "does not decide: slow."),
+        ([], "error", "Do not merge", "there is no verdict at all."),
     ],
 )
-def test_banner_says_what_the_exit_code_says(found, tone, title):
+def test_banner_says_what_the_exit_code_says(found, tone, title, detail):
     verdicts = cases.verdicts(*found)
-    told = banner(verdicts)
+    told = banner(verdicts, ["finished"])
     assert (told.tone, told.title) == (tone, title)
-    assert (told.tone is PASSED) == (verdicts.exit_code == 0)
+    assert detail in told.detail
+    assert (told.title == "You can merge") == (verdicts.exit_code == 0)
 
 
 def test_refused_input_is_no_judgement():
-    assert banner(cases.verdicts(cases.verdict(), refused=True)).title == "Not judged"
+    told = banner(cases.verdicts(cases.verdict(), refused=True), ["finished"])
+    assert (told.tone, told.title) == ("error", "Do not merge")
+    assert "break a rule" in told.detail
+
+
+@pytest.mark.parametrize(
+    ("values", "statuses", "tone"),
+    [
+        ({}, ["finished"], "passed"),
+        ({"selection": "divergence"}, ["finished"], RESERVED),
+        ({}, ["finished", "crashed"], RESERVED),
+        ({}, ["unreadable"], RESERVED),
+    ],
+)
+def test_pass_that_leaves_something_untested_is_not_green(values, statuses, tone):
+    found = replace(cases.passing(), **values)
+    assert banner(found, statuses).tone == tone
+
+
+@pytest.mark.parametrize("change", [{}, {"selection": "a"}, {"base": ""}, {"refused": True}])
+def test_page_answers_as_the_comment_does(change):
+    found = replace(cases.passing(), **change)
+    said = answer.of(
+        found.verdicts, found.exit_code, base=found.base, selected=bool(found.selection), statuses=["finished"]
+    )
+    told = banner(found, ["finished"])
+    assert told.title == said.title
+    assert said.reason in told.detail[0].lower() + told.detail[1:]
 
 
 def test_likely_cause_stands_first():
     bad = [cases.verdict(gate, FAILED) for gate in ("plateau", "divergence", "stragglers")]
     verdicts = cases.verdicts(*bad)
     assert [row.verdict.gate for row in rows(verdicts)] == ["divergence", "plateau", "stragglers"]
-    assert banner(verdicts).detail.endswith("divergence, plateau, stragglers.")
+    assert banner(verdicts, []).detail.endswith("divergence, plateau, stragglers.")
 
 
 def test_test_that_has_not_ended_stands_among_the_errors():
@@ -80,6 +109,7 @@ def test_gates_that_measured_nothing_for_one_reason_share_a_row():
         (1e-9, f"1e{MINUS}09"),
         (math.inf, "∞"),
         (-math.inf, f"{MINUS}∞"),
+        (-0.0, "0"),
     ],
 )
 def test_numbers_are_short(value, text):
@@ -87,7 +117,7 @@ def test_numbers_are_short(value, text):
 
 
 def test_what_was_not_measured_is_a_dash():
-    assert number(None) == number(math.nan) == steady(None) == "\N{EN DASH}"
+    assert number(None) == number(math.nan) == steady(None) == numerals.MISSING
 
 
 def test_column_of_values_has_equally_many_digits():
@@ -120,14 +150,14 @@ def test_interval_that_fits_is_not_cut():
 def test_evidence_of_any_shape_becomes_text():
     shown = node({"n": 3, "share": 0.25, "ok": True, "none": None, "empty": [], "steps": [1, 2]})
     assert shown.kind == "pairs"
-    assert [item.text for item in shown.items][:5] == ["3", "0.25", "yes", "\N{EN DASH}", "none"]
+    assert [item.text for item in shown.items][:5] == ["3", "0.25", "yes", numerals.MISSING, "none"]
     assert [item.text for item in shown.items[5].items] == ["1", "2"]
 
 
 def test_list_of_objects_becomes_a_table_with_all_their_keys():
     shown = node([{"a": 1}, {"a": 2, "b": "x"}])
     assert (shown.kind, list(shown.keys)) == ("table", ["a", "b"])
-    assert [[cell.text for cell in line.items] for line in shown.items] == [["1", "\N{EN DASH}"], ["2", "x"]]
+    assert [[cell.text for cell in line.items] for line in shown.items] == [["1", numerals.MISSING], ["2", "x"]]
 
 
 def test_long_lists_texts_and_deep_trees_are_cut():
@@ -138,6 +168,19 @@ def test_long_lists_texts_and_deep_trees_are_cut():
     for _ in range(50):
         value["x"] = value = {}
     assert node(deep).items[0].items[0].items[0].kind == "text"
+    assert len(node(10**4000).text) == 400
+
+
+def test_evidence_nested_deeper_than_json_can_write_is_cut():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    assert node(value).items[0].items[0].items[0].text == "…"
+
+
+def test_statistic_and_limit_that_differ_do_not_read_alike():
+    (row,) = rows(cases.verdicts(cases.verdict(outcome=FAILED, statistic=0.200004, threshold=0.2)))
+    assert (row.measured, row.limit) == ("0.200004", "0.2")
 
 
 def test_evidence_of_a_verdict_that_has_none_is_left_out():

@@ -6,7 +6,7 @@ const style = (name) => getComputedStyle(document.documentElement).getPropertyVa
 const seedColor = (seed) => style(`--seed-${seed % 10}`);
 const fade = (color, alpha) => color + Math.round(alpha * 255).toString(16).padStart(2, "0");
 const digits = (value, n = 4) => {
-  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value === null || value === undefined || Number.isNaN(value)) return "—";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
   const text = size !== 0 && (size < 1e-4 || size >= 1e6) ? value.toExponential(n - 1) : String(+value.toPrecision(n));
