@@ -15,7 +15,6 @@ from ruamel.yaml.error import YAMLError
 from ci_tools.errors import ConfigError
 from ci_tools.harmless import in_log, one_line
 
-
 _LONGEST = 80
 """Characters of a value that an error quotes."""
 _POSITION = re.compile(r" at line \d+ column \d+$")

@@ -16,7 +16,8 @@ from ci_tools.gates.training import VALIDATION, latest_attempt
 from ci_tools.record.reader import Record
 from ci_tools.report.results import CURVE_POINTS, Curve, name
 
-F64, Bool = NDArray[np.float64], NDArray[np.bool_]
+F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 Series = tuple[F64, F64]
 """Steps and values [R] of one seed."""
 _METRICS = 2

@@ -28,8 +28,8 @@ def against_main(results: Results) -> Forms:
         seeds = plural(min(one.seeds for one in compared), "seed")
         parts += [
             table(head, map(_compared, compared), right=(4,)),
-            f"Means over {seeds} per arm. A change is noise where its interval holds 0: other seeds and other test rows "
-            "would bring as much. The margin is the loss that `gates.yaml` tolerates.",
+            f"Means over {seeds} per arm. A change is noise where its interval holds 0: other seeds and other test "
+            "rows would bring as much. The margin is the loss that `gates.yaml` tolerates.",
         ]
     elif results.base:
         parts.append("Nothing could be compared; the run's summary says why.")

@@ -31,7 +31,11 @@ NO_METRIC = "no metric was compared with the base revision"
         ([PASS], {"base": ""}, "✅ You can merge: nothing blocks it, and nothing was compared with main"),
         ([PASS], {}, f"⚠️ You can merge: nothing blocks it, and {NO_METRIC}"),
         ([PASS, NOT_COMPARED], {}, f"⚠️ You can merge: nothing blocks it, and {NO_METRIC}"),
-        ([COMPARED], {"selected": True}, "⚠️ You can merge: nothing blocks it, and only some of the tests were asked for"),
+        (
+            [COMPARED],
+            {"selected": True},
+            "⚠️ You can merge: nothing blocks it, and only some of the tests were asked for",
+        ),
         (
             [COMPARED],
             {"runs": runs("crashed", "unreadable")},

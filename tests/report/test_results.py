@@ -185,7 +185,9 @@ def test_any_text_becomes_a_name_that_is_allowed(text, allowed):
 
 def test_unseen_characters_are_those_of_unicodes_list_that_python_prints():
     """Default_Ignorable_Code_Point of DerivedCoreProperties.txt, Unicode 16."""
-    listed = "AD 34F 61C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 "
+    listed = (
+        "AD 34F 61C 115F-1160 17B4-17B5 180B-180F 200B-200F 202A-202E 2060-206F 3164 FE00-FE0F FEFF FFA0 FFF0-FFF8 "
+    )
     listed += "1BCA0-1BCA3 1D173-1D17A E0000-E0FFF"
     for part in listed.split():
         first, _, last = part.partition("-")
