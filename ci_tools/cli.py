@@ -67,9 +67,9 @@ def run(settings: Settings = None, force: Force = False, base: Base = "", as_jso
 
 
 def _run(settings: list[str] | None, force: bool, base: str, as_json: bool) -> None:
-    from ci_tools.gates.suite import TESTS, forget, judge
+    from ci_tools.gates.suite import TESTS, begin, judge
 
-    forget()
+    begin()
     with _machine_output(as_json):
         from ci_tools.pipeline import reproduce
 

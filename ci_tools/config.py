@@ -6,9 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -29,6 +30,8 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+_SHOWN = 5
+"""Keys that one message names, beside the first."""
 
 
 def load(path: str | Path, model: type[C]) -> C:
@@ -44,7 +47,7 @@ def validate(raw: Mapping[str, Any], model: type[C], where: object) -> C:
     """Validate plain values; `where` names their origin in the error.
 
     Raises:
-        ConfigError: the first broken rule, with the number of further ones.
+        ConfigError: the first broken rule, and the keys that break others.
     """
     try:
         # Through JSON, strict mode takes a list for a tuple but still refuses "3" for 3.
@@ -98,7 +101,7 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _explain(error: ValidationError, model: type[BaseModel], where: object) -> ConfigError:
     first, *others = error.errors(include_url=False)
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith("function-"))
+    key = _key(first)
     got, fix = first.get("input"), ""
     # A position would be that in the JSON which `validate` makes, and nobody else sees.
     rule = _POSITION.sub("", first["msg"].removeprefix("Value error, "))
@@ -114,15 +117,25 @@ def _explain(error: ValidationError, model: type[BaseModel], where: object) -> C
     if first["type"] not in ("extra_forbidden", "missing", "json_invalid") and not isinstance(got, dict):
         what += f", got {one_line(repr(got), _LONGEST)}"
     if others:
-        what += f" (and {len(others)} more)"
+        keys = dict.fromkeys(_key(one) for one in others)
+        what += f" (also wrong: {', '.join(list(keys)[:_SHOWN])}{' …' if len(keys) > _SHOWN else ''})"
     return ConfigError(in_log(what), where=where, fix=in_log(fix))
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
 
 
 def _section(model: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
     """The nested model that a pydantic error location points into."""
-    for part in loc:
+    parts = iter(loc)
+    for part in parts:
         field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        kind = field.annotation if field else None
+        if get_origin(kind) is dict:
+            kind = get_args(kind)[1]
+            next(parts, None)  # the key
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
             break
-        model = field.annotation
+        model = kind
     return model

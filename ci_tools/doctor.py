@@ -86,6 +86,7 @@ def _repository() -> Iterator[Finding]:
         yield _checked("repository", _dvc_repository)
         yield _checked("remote", _remote, otherwise="optional")
     yield _checked("params.yaml", _params)
+    yield _checked("gates.yaml", _gates)
 
 
 def _checked(name: str, look: Callable[[], str], otherwise: State = "missing") -> Finding:
@@ -121,3 +122,10 @@ def _params() -> str:
 
     check()
     return "valid" if schema() else "not checked: pyproject.toml names no schema"
+
+
+def _gates() -> str:
+    from ci_tools.gates import policy
+
+    policy.load()
+    return "valid" if policy.FILE.exists() else "none: every gate has its defaults"

@@ -27,13 +27,17 @@ def resolve(name: str, folder: Path) -> Path:
     revision, _, path = name.partition(":")
     commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
-        raise RecordError("neither a path nor a git revision", where=name, fix="name a record folder or REV:path")
+        fix = "name a record folder or REV:path; `switchback run` makes records below runs/"
+        raise RecordError("neither a path nor a git revision", where=name, fix=fix)
     path = path or f"runs/seed-{_release_seed(commit, name)}"
     open_repository().close()
     target = folder / path.strip("/").replace("/", "-")
     try:
         Repo.get(".", path, out=str(target), rev=commit)
     except (DvcException, SCMError, FileNotFoundError) as error:
+        if not _git("ls-tree", commit, "dvc.lock"):
+            fix = "commit the dvc.lock that `switchback run` wrote"
+            raise RecordError("has no dvc.lock, which says what its records are", where=revision, fix=fix) from error
         raise RecordError(
             f"cannot be fetched ({' '.join(str(error).split())})",
             where=f"{revision}:{path}",

@@ -89,6 +89,15 @@ def test_missing_package_is_named_with_the_fix(switchback, monkeypatch):
     assert "pip install" in err
 
 
+def test_broken_policy_is_refused_before_anything_is_trained(switchback, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gates.yaml").write_text("gates: [\n")
+    monkeypatch.setattr("ci_tools.pipeline.reproduce", raising(AssertionError("it trained")))
+    code, _, err = switchback("run")
+    assert code == 2
+    assert err.startswith("error: gates.yaml:2: not valid YAML")
+
+
 def test_run_that_breaks_off_leaves_no_verdicts_of_an_earlier_one(switchback, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gates").mkdir()

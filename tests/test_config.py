@@ -15,6 +15,7 @@ class Inner(Config):
 
 class Outer(Config):
     inner: Inner = Inner()
+    named: dict[str, Inner] = Field(default_factory=dict)
     count: int
 
 
@@ -35,6 +36,10 @@ def test_yaml_1_2_numbers_and_lists_are_read(tmp_path):
     [
         ({"count": 1, "inner": {"rat": 1.0}}, "x.yaml: inner.rat: unknown key. Fix: did you mean `inner.rate`?"),
         ({"count": 1, "inner": {"zzz": 1.0}}, "x.yaml: inner.zzz: unknown key. Fix: use one of rate, names"),
+        (
+            {"count": 1, "named": {"my own": {"rat": 1.0}}},
+            "x.yaml: named.my own.rat: unknown key. Fix: did you mean `named.my own.rate`?",
+        ),
         ({}, "x.yaml: count: required key is missing. Fix: add it"),
     ],
 )
@@ -53,8 +58,10 @@ def test_number_as_text_is_refused():
     assert "got '3'" in message({"count": "3"})
 
 
-def test_number_of_further_errors_is_told():
-    assert message({"count": "3", "inner": {"rate": 0}}).endswith("(and 1 more)")
+def test_keys_of_further_errors_are_told():
+    assert message({"count": "3", "inner": {"rate": 0}}).endswith("(also wrong: count)")
+    named = {str(i): {"rate": 0} for i in range(7)}
+    assert message({"count": "3", "named": named}).endswith("named.4.rate, named.5.rate …)")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +90,7 @@ def test_missing_and_binary_files_are_one_clear_error(tmp_path):
 
 def test_digest_ignores_order_and_defaults_spelt_out():
     a = Outer(count=3)
-    assert digest(a) == digest({"inner": {"names": [], "rate": 0.1}, "count": 3})
+    assert digest(a) == digest({"inner": {"names": [], "rate": 0.1}, "named": {}, "count": 3})
     assert digest(a) != digest(Outer(count=4))
 
 

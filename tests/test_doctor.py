@@ -14,7 +14,7 @@ def states(found):
 def test_healthy_repository_lacks_nothing_required(repository):
     found = states(doctor.examine())
     assert "missing" not in found.values()
-    assert found["repository"] == found["remote"] == found["params.yaml"] == "ok"
+    assert found["repository"] == found["remote"] == found["params.yaml"] == found["gates.yaml"] == "ok"
 
 
 def test_what_is_missing_comes_with_its_fix(repository, monkeypatch):

@@ -36,7 +36,7 @@ def test_existing_path_is_taken_as_it_is(two_versions, tmp_path):
     [
         ("nonsense", "neither a path nor a git revision"),
         ("HEAD:runs/seed-9", "cannot be fetched"),
-        ("old~1", "cannot be fetched"),
+        ("old~1", "old~1: has no dvc.lock, .* Fix: commit the dvc.lock"),
     ],
 )
 def test_unknown_record_is_one_clear_error(two_versions, tmp_path_factory, name, message):

@@ -116,7 +116,7 @@ class Run:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise DataError("no such file", where=path, fix=_AGAIN) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise DataError(f"is damaged ({error})", where=path, fix=_AGAIN) from None
         if not isinstance(value, dict):
             raise DataError("must hold an object", where=path, fix=_AGAIN)

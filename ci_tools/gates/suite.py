@@ -53,11 +53,10 @@ def judge(base: str = "", select: str = "") -> Verdicts:
         ConfigError: no tests, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a rule.
         SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
     """
-    forget()
+    begin()
     if not TESTS.is_dir():
         raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
     settings, run = policies.load(), own_run()
-    calibration.load()
     baseline, changes = _baseline(base, settings, run)
     heading = _heading(settings, run, base, changes, select)
     verdicts = _judge_once(heading, run, baseline)
@@ -76,10 +75,16 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     return verdicts
 
 
-def forget() -> None:
-    """Remove the verdicts of an earlier call, which say nothing about what comes now."""
+def begin() -> None:
+    """Remove the verdicts of an earlier call, which say nothing about what comes now; refuse what could not judge it.
+
+    Raises:
+        ConfigError: gates.yaml or calibration.json breaks a rule.
+    """
     for name in (VERDICTS, JUNIT):
         (FOLDER / name).unlink(missing_ok=True)
+    policies.load()
+    calibration.load()
 
 
 def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
@@ -119,13 +124,21 @@ def _refuse_misunderstood(verdicts: Verdicts, settings: Policy) -> None:
         if not verdicts.verdicts:
             fix = "correct the expression" if select else "write a test that calls policy.require"
             raise ConfigError(f"no test {f'matches -k {select!r}' if select else 'found'}", where=TESTS, fix=fix)
-        # A test that broke may have had more gates to judge.
-        if not select and all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
-            settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
+        if not select:
+            _refuse_unknown(verdicts, settings)
     except ConfigError as error:
         why = stated("tests", "", Outcome.ERROR, str(error), Policy())
         _write(replace(verdicts, verdicts=(*verdicts.verdicts, why), refused=True))
         raise
+
+
+def _refuse_unknown(verdicts: Verdicts, settings: Policy) -> None:
+    try:
+        settings.refuse_unknown(verdict.gate for verdict in verdicts.verdicts)
+    except ConfigError as error:
+        if all(verdict.outcome is not Outcome.ERROR for verdict in verdicts.verdicts):
+            raise
+        say(f"warning: {error}")  # a test that broke may have had that gate to judge
 
 
 def _seeds_wanted(verdicts: Verdicts, run: Run, baseline: Baseline, settings: Policy) -> int:

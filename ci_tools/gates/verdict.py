@@ -163,7 +163,8 @@ class Gate:
         try:
             reading = self._function(*subjects)
         except SwitchbackError as refused:
-            reading, error = unmeasured(str(refused)), str(refused)
+            subject = next((one for one in subjects if isinstance(one, str)), "")
+            reading, error = replace(unmeasured(str(refused)), subject=subject), str(refused)
         return self._measurement(reading, error, time.perf_counter() - started)
 
     def over(self, subjects: Iterable[Any], *shared: Any) -> Measurement:

@@ -265,6 +265,14 @@ def test_only_matching_tests_run_and_rules_of_the_others_are_no_mistake(tmp_path
         suite.judge()
 
 
+def test_rule_that_no_gate_heard_of_is_told_where_a_test_that_broke_may_have_meant_it(tmp_path, monkeypatch, capfd):
+    unprepared = "def test_broken(absent):\n    pass\n"
+    project.write(tmp_path, {"test_a.py": unprepared}, policy="gates: {other: {blocks: false}}")
+    monkeypatch.chdir(tmp_path)
+    assert suite.judge().outcome is Outcome.ERROR
+    assert "warning: gates.yaml: gates.other: no test ran a gate of this name" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

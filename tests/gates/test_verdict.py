@@ -83,6 +83,15 @@ def test_what_cannot_be_read_is_an_error_and_not_an_exception():
     assert verdict.statistic is None
 
 
+def test_error_names_what_was_to_be_measured():
+    @gate(limit=1.0, unit="")
+    def floor(run, metric):
+        raise RecordError("is damaged", where=run)
+
+    assert judged(floor("runs/seed-1", "roc_auc")).subject == "runs/seed-1"
+    assert judged(floor(object(), "roc_auc")).subject == "roc_auc"
+
+
 def test_defect_of_a_gate_is_not_taken_for_bad_input():
     @gate(limit=1.0, unit="")
     def broken():
