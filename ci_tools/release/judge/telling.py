@@ -1,0 +1,110 @@
+"""Evidence to words: the verdict on one metric, with its counts, its interval and a sentence."""
+
+import math
+
+from ci_tools.release.judge import proportion
+from ci_tools.release.judge.budget import alphas, needed_evidence
+from ci_tools.release.judge.compared import Compared, Evidence, Span
+from ci_tools.release.judge.policy import Events, Policy
+from ci_tools.release.judge.scores import shift_interval
+from ci_tools.release.judge.state import State
+from ci_tools.release.judge.verdict import Outcome, Verdict
+
+
+def verdict(name: str, state: State, found: Evidence, policy: Policy) -> Verdict:
+    """The verdict on one metric.
+
+    Args:
+        name: full name of the metric.
+        state: of the release.
+        found: the metric's evidence now.
+        policy: of the release.
+    """
+    metric, error = policy.metrics[name], 1 - policy.ramp.confidence
+    if name in state.compared:
+        one = state.compared[name]
+        peak, trace = one.peak, one.trace
+        counts, interval, unit, what = _compared(name, one, state.total, error, policy)
+    else:
+        peak, trace = getattr(state, name).peak, ()
+        counts, interval, unit, what = _alone(name, state, error)
+    enough, proof = needed_evidence(alphas(policy)[name]), needed_evidence(policy.wrong_promotion)
+    if peak >= enough:
+        outcome, told = Outcome.HARMFUL, f"worse than tolerated, beyond chance ({_odds(peak)}, {_odds(enough)} needed)"
+    elif not interval:
+        outcome, told = Outcome.NO_DATA, "nothing to judge by yet"
+    elif found.safe >= proof:
+        outcome, told = Outcome.SAFE, f"within the margin, beyond chance ({_odds(found.safe)}, {_odds(proof)} needed)"
+    else:
+        told = (
+            f"open: {_odds(peak)} for harm, {_odds(enough)} needed; {_odds(found.safe)} for safe, {_odds(proof)} needed"
+        )
+        outcome = Outcome.OPEN
+    if name in state.compared and state.compared[name].fired:
+        told += "; baseline and stable differ too, so only the slower, robust test acts"
+    return Verdict(
+        metric=name,
+        outcome=outcome,
+        blocks=metric.blocks,
+        needed=metric.needed,
+        counts=counts,
+        log10_harm=peak / math.log(10),
+        log10_harm_needed=enough / math.log(10),
+        log10_safe=found.safe / math.log(10),
+        log10_safe_needed=proof / math.log(10),
+        trace=trace,
+        interval=interval,
+        unit=unit,
+        sentence=f"{name}: {what}; {told}." if interval else f"{name}: {told}.",
+    )
+
+
+Told = tuple[dict[str, int], tuple[float, float] | None, str, str]
+"""Counts, interval, its unit, and what they say."""
+
+
+def _compared(name: str, one: Compared, total: Span, error: float, policy: Policy) -> Told:
+    counts = {
+        "canary": one.total.canary,
+        "canary_requests": total.canary,
+        "baseline": one.total.baseline,
+        "baseline_requests": total.baseline,
+    }
+    is_event = isinstance(policy.metrics[name], Events)
+    unit = "difference of the rates" if is_event else "difference of the shares of slow requests"
+    if not total.canary or not total.baseline or not (is_event or one.total.canary + one.total.baseline):
+        return counts, None, unit, ""
+    low_c, high_c = proportion.interval(one.total.canary, total.canary, error / 2)
+    low_b, high_b = proportion.interval(one.total.baseline, total.baseline, error / 2)
+    interval = float(low_c - high_b), float(high_c - low_b)
+    slow = "" if is_event else " slow"
+    what = (
+        f"canary {one.total.canary:,}{slow} of {total.canary:,} ({one.total.canary / total.canary:.2%}), "
+        f"baseline {one.total.baseline:,}{slow} of {total.baseline:,} ({one.total.baseline / total.baseline:.2%})"
+    )
+    return counts, interval, unit, what
+
+
+def _alone(name: str, state: State, error: float) -> Told:
+    if name == "flips":
+        pairs, flips = state.flips.pairs, state.flips.flips
+        low, high = proportion.interval(flips, pairs, error)
+        what = f"{flips:,} of {pairs:,} mirrored requests were decided differently"
+        return {"flips": flips, "pairs": pairs}, (float(low), float(high)) if pairs else None, "share", what
+    if name == "shift":
+        canary, baseline = state.shift.canary, state.shift.baseline
+        counts = {"canary_scores": canary.n, "baseline_scores": baseline.n}
+        if not canary.n or not baseline.n:
+            return counts, None, "difference of the mean scores", ""
+        what = f"mean score {canary.total / canary.n:.4f}, the baseline's {baseline.total / baseline.n:.4f}"
+        return counts, shift_interval(state.shift, error), "difference of the mean scores", what
+    differences = state.labels.differences
+    interval = differences.interval((-1.0, 1.0), error) if differences.n else None
+    what = f"mean loss {differences.total / differences.n:+.4f} against the baseline's" if differences.n else ""
+    return {"labels": differences.n}, interval, "difference of the mean losses", what + f" on {differences.n:,} labels"
+
+
+def _odds(log_e: float) -> str:
+    """An e-value as a person reads it: "evidence 1,200 to 1"."""
+    e = math.exp(min(log_e, 700.0))
+    return f"{e:,.0f} to 1" if e >= 10 else f"{e:.2g} to 1"
