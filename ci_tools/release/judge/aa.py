@@ -12,32 +12,39 @@ calm, so the fast test may act at full strength), its small ones (there are burs
 them), or all. Then pools differ by more than the policy foresees: the judge has *fired*, and only the robust test,
 which needs no coin, may act.
 
-The same correlation is taken to hold for canary and baseline; they are pools of the same size.
+A tolerated θ of events.py stands for all down to the next smaller one, whose pools it covers. So it is excluded only
+when several correlations in between are, too. The same correlation is taken to hold for canary and baseline; they are
+pools of the same size.
 
-H = hypotheses, of which the first K are the tolerated ones.
+H = hypotheses: first the tolerated correlations, one for θ = 0 and `WITHIN` for each further of the K; then the others.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ci_tools.release.judge.events import on_canary
 from ci_tools.release.judge.mixture import F64, log_total
 
+WITHIN = 3
+"""Correlations that must all be ruled out before the one that stands for them is."""
 LARGER = 0.6
 """A correlation beyond all that are tolerated."""
 RATIOS = (0.5, 0.8, 1.25, 2.0)
 """Pools that differ."""
 
 
+def tolerated(thetas: tuple[float, ...]) -> list[float]:
+    """All correlations that are tried out, from 0 to the largest."""
+    steps = [i / WITHIN for i in range(1, WITHIN + 1)]
+    return [0.0, *(low + (high - low) * step for low, high in zip(thetas, thetas[1:], strict=False) for step in steps)]
+
+
 def hypotheses(thetas: tuple[float, ...]) -> list[tuple[float, float]]:
     """Pairs (ratio, θ), the tolerated ones first."""
-    tolerated = [(1.0, theta) for theta in thetas]
+    alike = [(1.0, theta) for theta in tolerated(thetas)]
     beyond = max(LARGER, (1 + max(thetas)) / 2)
-    return [
-        *tolerated,
-        (1.0, beyond),
-        *((ratio, theta) for ratio in RATIOS for theta in sorted({thetas[0], thetas[-1]})),
-    ]
+    unlike = [(ratio, theta) for ratio in RATIOS for theta in sorted({thetas[0], thetas[-1]})]
+    return [*alike, (1.0, beyond), *unlike]
 
 
 def log_likelihoods(baseline: ArrayLike, stable: ArrayLike, share: float, thetas: tuple[float, ...]) -> F64:
@@ -66,15 +73,16 @@ def log_likelihoods(baseline: ArrayLike, stable: ArrayLike, share: float, thetas
     return np.stack(columns, axis=-1)
 
 
-def exclude(log_likelihood_H: F64, thetas: tuple[float, ...], error: float) -> np.ndarray:
-    """Which of the K tolerated correlations the bins so far rule out, [..., K] of bool.
+def exclude(log_likelihood_H: F64, thetas: tuple[float, ...], error: float) -> NDArray[np.bool_]:
+    """Which of the K tolerated correlations the bins so far rule out, with those that they stand for, [..., K].
 
     Args:
         log_likelihood_H: sums over bins.
         thetas: the tolerated correlations.
         error: ε, the probability with which the true one may ever be ruled out.
     """
-    hypothesis_count = log_likelihood_H.shape[-1]
-    mixed = log_total(log_likelihood_H) - np.log(hypothesis_count)
-    ruled_out: np.ndarray = mixed[..., None] - log_likelihood_H[..., : len(thetas)] >= -np.log(error)
-    return ruled_out
+    mixed = log_total(log_likelihood_H) - np.log(log_likelihood_H.shape[-1])
+    tried = 1 + WITHIN * (len(thetas) - 1)
+    ruled_out = mixed[..., None] - log_likelihood_H[..., :tried] >= -np.log(error)
+    cells = ruled_out[..., 1:].reshape(*ruled_out.shape[:-1], len(thetas) - 1, WITHIN)
+    return np.concatenate([ruled_out[..., :1], cells.all(axis=-1)], axis=-1)

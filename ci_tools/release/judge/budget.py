@@ -15,7 +15,7 @@ import math
 from ci_tools.release.judge.policy import Policy
 
 FAST, ROBUST, OUTAGE, POOLS = 0.45, 0.4, 0.1, 0.05
-"""Parts of a compared metric's α: coin, robust companion, outage, and the exclusion of correlations by the A/A judge."""
+"""Parts of what a compared metric may spend: on the coin, the robust companion, the outage test, the A/A judge."""
 SAFE_FAST, SAFE_ROBUST, SAFE_RATE = 0.45, 0.25, 0.25
 """Parts of β that a compared metric's three ways to be proven safe get; `POOLS` completes them."""
 

@@ -4,7 +4,7 @@ Four tests share its budget (budget.py): the coin under bursts (events.py), the 
 (robust.py), and the A/A judge's exclusion of correlations (aa.py), which weakens or silences the first.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,11 @@ class Span(Config):
     baseline_weight: float = 0.0
 
     @property
+    def weights(self) -> tuple[float, float]:
+        """Of canary and baseline."""
+        return self.canary_weight, self.baseline_weight
+
+    @property
     def share(self) -> float:
         """Of the canary among the compared arms; 0 where one of them gets no traffic, so that nothing is compared."""
         both = self.canary_weight + self.baseline_weight
@@ -77,9 +82,9 @@ class Evidence(NamedTuple):
     """Natural logarithms of e-values."""
 
     harm: float
-    """Against "no worse than tolerated"; to be held against log 1/α_k."""
+    """Against "no worse than tolerated"; to be held against the log of one over the metric's budget."""
     safe: float
-    """Against "as bad as the margin"; to be held against log 1/β."""
+    """Against "as bad as the margin"; to be held against the log of one over `wrong_promotion`."""
 
 
 class Compared(Config):
@@ -130,7 +135,7 @@ def add(state: Compared, tally: Tally) -> Compared:
 
 def close(state: Compared, span: Span, terms: Terms) -> Compared:
     """Turn the open bin's counts into evidence; `span` holds the bin's requests and weights."""
-    tally, found = state.bin, {"bin": Tally()}
+    tally, found = state.bin, dict[str, Any](bin=Tally())
     if span.share and tally.canary + tally.canary_margin + tally.baseline:
         harm, safe = _coin_factors(tally, span, terms)
         found["harm"] = _rows(mixture.step(np.array(state.harm), harm, mixture.prior(len(events.WORSE), events.IDLE)))

@@ -19,6 +19,8 @@ family: within a bin, events follow Pólya's urn with mean p and correlation θ 
 
 and the e-value is the smallest over those θ which the live A/A judge (aa.py) has not excluded. With at most one event
 in a bin all θ agree, so rare events pay nothing for it. The urn is sequential: looking in the middle of a bin is valid.
+For pools of equal size the test against θ also holds for every smaller correlation (f is convex in c); for unequal
+weights that is approximate.
 
 References: Lindon and Malek, arXiv 2011.03567 (the coin); Ramdas et al., arXiv 2210.01948, section 3 (an e-value for
 a composite null as the smallest over its members); Berger and Boos, JASA 89, 1994 (excluding nuisance values first).
@@ -32,9 +34,9 @@ from numpy.typing import ArrayLike
 from ci_tools.release.judge.mixture import F64, prior
 
 WORSE = (1.0, 1.2, 1.5, 2.0, 3.0, 6.0, 20.0, 300.0)
-"""Bets against `ρ ≤ r0`, as multiples of r0; the first bets nothing."""
+"""Ratios that are bet on for harm, as multiples of the tolerated one; the first bets nothing."""
 BETTER = (1.0, 0.8, 0.65, 0.5, 0.25, 0.03)
-"""Bets against `ρ ≥ r1`, as multiples of r1."""
+"""Ratios that are bet on for safety, as multiples of the margin."""
 IDLE = 0.05
 """Prior weight of the bet on nothing."""
 OUTAGE = (0.4, 0.7, 0.97)

@@ -36,11 +36,11 @@ def update(state: State, observation: Observation, policy: Policy) -> State:
     if observation.seconds < state.seconds:
         raise DataError(f"seconds: {observation.seconds} comes before {state.seconds}, which was judged already",
                         where="observation", fix="report spans in order")  # fmt: skip
-    weights = {"canary_weight": observation.canary_weight, "baseline_weight": observation.baseline_weight}
-    if any(getattr(state.span, name) != weight for name, weight in weights.items()):
+    fresh = Span(canary_weight=observation.canary_weight, baseline_weight=observation.baseline_weight)
+    if fresh.weights != state.span.weights:
         state = _close(state, policy)
-        since = state.seconds if observation.canary_weight != state.span.canary_weight else state.weight_since
-        state = state.model_copy(update={"span": Span(**weights), "weight_since": since})
+        since = state.weight_since if fresh.canary_weight == state.span.canary_weight else state.seconds
+        state = state.model_copy(update={"span": fresh, "weight_since": since})
     state = _peaks(_count(state, observation, policy), policy)
     if observation.seconds - state.opened >= policy.bin_seconds - 1e-9:
         state = _peaks(_close(state, policy), policy)

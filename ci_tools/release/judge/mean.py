@@ -48,7 +48,7 @@ class Sample(Config):
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
-    """Sum of (x_i − m_i)², the predictions m_i being the means before each group of values."""
+    """Sum of squared errors of prediction, by the mean before each group of values."""
 
     def add(self, value: ArrayLike, count: ArrayLike, first_guess: float) -> "Sample":
         """With the values of a histogram; `first_guess` predicts them where there were none before."""

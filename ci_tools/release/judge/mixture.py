@@ -28,7 +28,10 @@ def prior(bets: int, first: float | None = None) -> F64:
     """
     if first is None:
         return np.full(bets, -math.log(bets))
-    return np.log(np.array([first, *[(1 - first) / (bets - 1)] * (bets - 1)]))
+    weights = np.full(bets, (1 - first) / (bets - 1))
+    weights[0] = first
+    log_weights: F64 = np.log(weights)
+    return log_weights
 
 
 def step(log_wealth_J: F64, log_factor_J: F64, log_prior_J: F64, switch: float = SWITCH) -> F64:

@@ -94,12 +94,10 @@ def check(observation: Observation, policy: Policy) -> None:
     Raises:
         DataError: names the arm and the event.
     """
+    fix = f"use one of {', '.join(policy.events)}"
     for name, arm in observation.arms.items():
-        unknown = sorted(arm.events.keys() - policy.events.keys())
-        if unknown:
-            raise DataError(f"{name}.events.{unknown[0]}: unknown event", where="observation",
-                            fix=f"use one of {', '.join(policy.events)}")  # fmt: skip
-        missing = sorted(policy.events.keys() - arm.events.keys())
-        if missing and arm.requests:
-            raise DataError(f"{name}.events.{missing[0]}: is missing", where="observation",
-                            rule="an arm with requests reports every event", fix="report 0 if there was none")  # fmt: skip
+        for event in sorted(arm.events.keys() - policy.events.keys()):
+            raise DataError(f"{name}.events.{event}: unknown event", where="observation", fix=fix)
+        for event in sorted(policy.events.keys() - arm.events.keys()) if arm.requests else ():
+            rule = "an arm with requests reports every event"
+            raise DataError(f"{name}.events.{event}: missing", where="observation", rule=rule, fix="report 0 for none")

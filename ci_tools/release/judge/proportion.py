@@ -13,8 +13,10 @@ serves every p of the interval.
 The state is (S, n): order and grouping of outcomes do not matter. Arguments broadcast.
 """
 
+from collections.abc import Callable
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ci_tools.release.judge.mixture import F64, log_total
 
@@ -49,7 +51,7 @@ def _log_e(successes: ArrayLike, n: ArrayLike, p: ArrayLike, tilts_J: F64) -> F6
     return log_total(tilts_J * s - total * np.log1p(share * np.expm1(tilts_J))) - float(np.log(len(tilts_J)))
 
 
-def _bisect(inside: F64, outside: F64, keeps) -> F64:  # type: ignore[no-untyped-def]
+def _bisect(inside: F64, outside: F64, keeps: Callable[[F64], NDArray[np.bool_]]) -> F64:
     """The farthest value from `inside` towards `outside` that `keeps`, which is monotone between them."""
     kept, refused = inside, outside
     for _ in range(HALVINGS):

@@ -40,7 +40,7 @@ IDLE = 0.05
 def difference(
     worse: ArrayLike, requests: ArrayLike, better: ArrayLike, other_requests: ArrayLike, ratio: float = 1.0
 ) -> F64:
-    """d of one bin: `worse` minus `ratio` times `better`, at equal traffic; 0 where an arm had no requests.
+    """The bin's d: `worse` minus `ratio` times `better`, at equal traffic; 0 where an arm had no requests.
 
     Args:
         worse: events of the arm whose excess is bet on.
@@ -57,7 +57,7 @@ def difference(
 def safe_difference(
     canary: ArrayLike, requests: ArrayLike, baseline: ArrayLike, others: ArrayLike, ratio: float
 ) -> F64:
-    """d of one bin for promotion: `ratio` times the baseline's events minus the canary's, at equal traffic."""
+    """The bin's d for promotion: `ratio` times the baseline's events minus the canary's, at equal traffic."""
     return -difference(canary, requests, baseline, others, ratio)
 
 

@@ -50,7 +50,7 @@ def begin(policy: Policy) -> State:
 
 
 def terms(name: str, policy: Policy) -> Terms:
-    """What a compared metric is held to. Slow requests carry their margins in the threshold: their ratio's null is 1."""
+    """What a compared metric is held to. Slow requests have their margins in the threshold: their null ratio is 1."""
     metric = policy.metrics[name]
     event = metric if isinstance(metric, Events) else None
     return Terms(

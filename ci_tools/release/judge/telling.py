@@ -36,10 +36,8 @@ def verdict(name: str, state: State, found: Evidence, policy: Policy) -> Verdict
     elif found.safe >= proof:
         outcome, told = Outcome.SAFE, f"within the margin, beyond chance ({_odds(found.safe)}, {_odds(proof)} needed)"
     else:
-        told = (
-            f"open: {_odds(peak)} for harm, {_odds(enough)} needed; {_odds(found.safe)} for safe, {_odds(proof)} needed"
-        )
-        outcome = Outcome.OPEN
+        harm, safe = (f"{_odds(e)} ({_odds(limit)} needed)" for e, limit in ((peak, enough), (found.safe, proof)))
+        outcome, told = Outcome.OPEN, f"open: {harm} for harm, {safe} for safe"
     if name in state.compared and state.compared[name].fired:
         told += "; baseline and stable differ too, so only the slower, robust test acts"
     return Verdict(
