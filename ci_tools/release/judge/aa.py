@@ -19,6 +19,8 @@ pools of the same size.
 H = hypotheses: first the tolerated correlations, one for θ = 0 and `WITHIN` for each further of the K; then the others.
 """
 
+import itertools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -36,7 +38,7 @@ RATIOS = (0.5, 0.8, 1.25, 2.0)
 def tolerated(thetas: tuple[float, ...]) -> list[float]:
     """All correlations that are tried out, from 0 to the largest."""
     steps = [i / WITHIN for i in range(1, WITHIN + 1)]
-    return [0.0, *(low + (high - low) * step for low, high in zip(thetas, thetas[1:], strict=False) for step in steps)]
+    return [0.0, *(low + (high - low) * step for low, high in itertools.pairwise(thetas) for step in steps)]
 
 
 def hypotheses(thetas: tuple[float, ...]) -> list[tuple[float, float]]:

@@ -146,7 +146,7 @@ def close(state: Compared, span: Span, terms: Terms) -> Compared:
         factors = events.outage_factors(tally.canary, span.canary, terms.outage_rate)
         log_prior = mixture.prior(len(factors), events.IDLE)
         found["outage"] = _row(mixture.step(np.array(state.outage), factors, log_prior))
-    if span.pool_share and tally.baseline + tally.stable:
+    if span.pool_share and span.stable and tally.baseline + tally.stable:
         likelihoods = aa.log_likelihoods(tally.baseline, tally.stable, span.pool_share, terms.thetas)
         pools = np.array(state.pools) + likelihoods
         ruled_out = aa.exclude(pools, terms.thetas, terms.pool_error)

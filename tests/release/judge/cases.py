@@ -36,8 +36,8 @@ def traffic(rng, policy, bins, per_bin, rates, weight=0.1):
     """Random spans of one bin each; `rates` of canary, baseline and stable are numbers or functions of the bin."""
     for index in range(bins):
         arms = []
-        for rate in rates:
-            n = int(rng.poisson(per_bin))
+        for rate, factor in zip(rates, (1, 1, (1 - 2 * weight) / weight), strict=True):
+            n = int(rng.poisson(per_bin * factor))
             arms.append((n, int(rng.binomial(n, rate(index) if callable(rate) else rate))))
         yield span((index + 1) * policy.bin_seconds, *arms, weight=weight)
 

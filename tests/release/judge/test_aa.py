@@ -42,7 +42,7 @@ def test_what_covers_the_truth_is_hardly_ever_ruled_out(theta, index):
 
 
 def test_calm_pools_rule_out_bursts():
-    ever = excluded(np.random.default_rng(7), 200, 150, 5, 0)
+    ever = excluded(np.random.default_rng(7), 200, 250, 5, 0)
     assert ever[:, -1].mean() > 0.9
 
 
