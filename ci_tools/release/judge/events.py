@@ -31,7 +31,7 @@ K = correlations θ, J = bets; counts may be arrays with leading axes.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ci_tools.release.judge.mixture import F64, prior
+from ci_tools.release.judge.mixture import F64
 
 WORSE = (1.0, 1.2, 1.5, 2.0, 3.0, 6.0, 20.0, 300.0)
 """Ratios that are bet on for harm, as multiples of the tolerated one; the first bets nothing."""
@@ -52,11 +52,6 @@ def on_canary(ratio: ArrayLike, share: float) -> F64:
     """Probability that an event falls on the canary, where the rate ratio is `ratio`."""
     weighted = np.asarray(ratio, dtype=np.float64) * share
     return weighted / (weighted + 1 - share)
-
-
-def start(thetas: tuple[float, ...], multiples: tuple[float, ...]) -> F64:
-    """Log wealth [K, J] before any event."""
-    return np.tile(prior(len(multiples), IDLE), (len(thetas), 1))
 
 
 def log_factors(

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 
 from ci_tools.errors import ConfigError, DataError
 from ci_tools.release.judge import compared, labels, latency, scores
-from ci_tools.release.judge.compared import Compared, Evidence, Span, Tally
+from ci_tools.release.judge.compared import Compared, Span, Tally
 from ci_tools.release.judge.observation import Observation, check
 from ci_tools.release.judge.policy import Policy
 from ci_tools.release.judge.ramp import Outcomes, next_weight
 from ci_tools.release.judge.state import State, terms, thresholds
 from ci_tools.release.judge.telling import verdict
 from ci_tools.release.judge.verdict import Action, Decision, Outcome, Verdict, worst
+from ci_tools.release.judge.wealth import Evidence
 
 SMOOTHING = 0.3
 """Part of a new bin in the traffic that is expected next."""
@@ -104,9 +105,9 @@ def _count(state: State, observation: Observation, policy: Policy) -> State:
         "pairs": state.flips.pairs + observation.pairs, "flips": state.flips.flips + observation.flips
     })  # fmt: skip
     shift, label_state = state.shift, state.labels
-    if policy.shift and state.span.share and (observation.canary.scores or observation.baseline.scores):
+    if policy.shift and state.span.requests.share and (observation.canary.scores or observation.baseline.scores):
         one, other = observation.canary.scores, observation.baseline.scores
-        shift = scores.add_scores(shift, one, other, state.span.share, policy.shift)
+        shift = scores.add_scores(shift, one, other, state.span.requests.share, policy.shift)
     if policy.labels and observation.losses:
         label_state = labels.add_losses(label_state, observation.losses, policy.labels)
     return state.model_copy(update={
@@ -164,7 +165,7 @@ def _close(state: State, policy: Policy) -> State:
 
 def _peaks(state: State, policy: Policy) -> State:
     """Keep the largest evidence of harm."""
-    now = {name: one.harm for name, one in evidence(state, policy).items()}
+    now = {name: float(one.harm) for name, one in evidence(state, policy).items()}
 
     def at_least(one: Compared, name: str) -> Compared:
         return one.model_copy(update={"peak": max(one.peak, now[name])})

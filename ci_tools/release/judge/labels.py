@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ci_tools.config import Config
-from ci_tools.release.judge.compared import Evidence
 from ci_tools.release.judge.mean import Sample, log_factors
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.policy import Labels
 from ci_tools.release.judge.scores import FLAT
+from ci_tools.release.judge.wealth import Evidence
 
 
 class LabelState(Config):
@@ -42,4 +42,4 @@ def add_losses(state: LabelState, losses: Sequence[float], policy: Labels) -> La
 
 def label_evidence(state: LabelState) -> Evidence:
     """That the mean difference exceeds what is tolerated; that it is below the margin."""
-    return Evidence(harm=float(log_total(np.array(state.harm))), safe=float(log_total(np.array(state.safe))))
+    return Evidence(harm=log_total(np.array(state.harm)), safe=log_total(np.array(state.safe)))

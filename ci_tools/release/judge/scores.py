@@ -19,11 +19,11 @@ import numpy as np
 
 from ci_tools.config import Config
 from ci_tools.release.judge import mixture, proportion
-from ci_tools.release.judge.compared import Evidence, combine
 from ci_tools.release.judge.mean import FRACTIONS, Sample, log_factors
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.observation import SCORE_BINS
 from ci_tools.release.judge.policy import Flips, Shift
+from ci_tools.release.judge.wealth import Evidence, combine
 
 FLAT = tuple(mixture.prior(len(FRACTIONS)).tolist())
 UP, DOWN = 1.0, -1.0
@@ -57,18 +57,17 @@ class ShiftState(Config):
 def flip_evidence(state: FlipState, policy: Flips) -> Evidence:
     """That flips are more frequent than tolerated; that they are rarer than the margin."""
     return Evidence(
-        harm=float(proportion.log_e_above(state.flips, state.pairs, policy.tolerated)),
-        safe=float(proportion.log_e_below(state.flips, state.pairs, policy.margin)),
+        harm=proportion.log_e_above(state.flips, state.pairs, policy.tolerated),
+        safe=proportion.log_e_below(state.flips, state.pairs, policy.margin),
     )
 
 
 def shift_evidence(state: ShiftState) -> Evidence:
     """That scores moved by more than is tolerated; that they moved by less than the margin."""
     up, down, safe_up, safe_down = (
-        float(log_total(np.array(wealth)))
-        for wealth in (state.harm_up, state.harm_down, state.safe_up, state.safe_down)
+        log_total(np.array(wealth)) for wealth in (state.harm_up, state.harm_down, state.safe_up, state.safe_down)
     )
-    return Evidence(harm=combine((0.5, up), (0.5, down)), safe=min(safe_up, safe_down))
+    return Evidence(harm=combine((0.5, up), (0.5, down)), safe=np.minimum(safe_up, safe_down))
 
 
 def add_scores(

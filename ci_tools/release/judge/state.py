@@ -8,10 +8,11 @@ from pydantic import Field
 from ci_tools.config import Config
 from ci_tools.release.judge import compared, events, latency
 from ci_tools.release.judge.budget import alphas, pool_error
-from ci_tools.release.judge.compared import Compared, Span, Terms
+from ci_tools.release.judge.compared import Compared, Span
 from ci_tools.release.judge.labels import LabelState
 from ci_tools.release.judge.policy import Events, Policy
 from ci_tools.release.judge.scores import FlipState, ShiftState
+from ci_tools.release.judge.wealth import Terms
 
 
 class State(Config):

@@ -4,11 +4,12 @@ import math
 
 from ci_tools.release.judge import proportion
 from ci_tools.release.judge.budget import alphas, needed_evidence
-from ci_tools.release.judge.compared import Compared, Evidence, Span
+from ci_tools.release.judge.compared import Compared, Span
 from ci_tools.release.judge.policy import Events, Policy
 from ci_tools.release.judge.scores import shift_interval
 from ci_tools.release.judge.state import State
 from ci_tools.release.judge.verdict import Outcome, Verdict
+from ci_tools.release.judge.wealth import Evidence
 
 
 def verdict(name: str, state: State, found: Evidence, policy: Policy) -> Verdict:
@@ -28,16 +29,17 @@ def verdict(name: str, state: State, found: Evidence, policy: Policy) -> Verdict
     else:
         peak, trace = getattr(state, name).peak, ()
         counts, interval, unit, what = _alone(name, state, error)
+    safe = float(found.safe)
     enough, proof = needed_evidence(alphas(policy)[name]), needed_evidence(policy.wrong_promotion)
     if peak >= enough:
         outcome, told = Outcome.HARMFUL, f"worse than tolerated, beyond chance ({_odds(peak)}, {_odds(enough)} needed)"
     elif not interval:
         outcome, told = Outcome.NO_DATA, "nothing to judge by yet"
-    elif found.safe >= proof:
-        outcome, told = Outcome.SAFE, f"within the margin, beyond chance ({_odds(found.safe)}, {_odds(proof)} needed)"
+    elif safe >= proof:
+        outcome, told = Outcome.SAFE, f"within the margin, beyond chance ({_odds(safe)}, {_odds(proof)} needed)"
     else:
-        harm, safe = (f"{_odds(e)} ({_odds(limit)} needed)" for e, limit in ((peak, enough), (found.safe, proof)))
-        outcome, told = Outcome.OPEN, f"open: {harm} for harm, {safe} for safe"
+        for_harm, for_safe = (f"{_odds(e)} ({_odds(limit)} needed)" for e, limit in ((peak, enough), (safe, proof)))
+        outcome, told = Outcome.OPEN, f"open: {for_harm} for harm, {for_safe} for safe"
     if name in state.compared and state.compared[name].fired:
         told += "; baseline and stable differ too, so only the slower, robust test acts"
     return Verdict(
@@ -48,7 +50,7 @@ def verdict(name: str, state: State, found: Evidence, policy: Policy) -> Verdict
         counts=counts,
         log10_harm=peak / math.log(10),
         log10_harm_needed=enough / math.log(10),
-        log10_safe=found.safe / math.log(10),
+        log10_safe=safe / math.log(10),
         log10_safe_needed=proof / math.log(10),
         trace=trace,
         interval=interval,

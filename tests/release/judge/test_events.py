@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ci_tools.release.judge import events, mixture
+from ci_tools.release.judge import events, mixture, wealth
 from tests.release.judge.cases import at_most, mean_at_most_one
 
 THETAS = events.correlations(0.25)
@@ -99,7 +99,7 @@ def test_outage_factors_are_binomial_likelihood_ratios():
 
 def evidence(rng, runs, bins, per_bin, ratio, theta, shares):
     """Paths [bins, runs] of the smallest log e-value over THETAS; shares may depend on the path so far."""
-    wealth = np.broadcast_to(events.start(THETAS, events.WORSE), (runs, len(THETAS), len(events.WORSE)))
+    money = wealth.begin(THETAS, runs).harm_KJ
     prior, paths = mixture.prior(len(events.WORSE), events.IDLE), []
     for index in range(bins):
         share = shares(index)
@@ -107,8 +107,8 @@ def evidence(rng, runs, bins, per_bin, ratio, theta, shares):
         if theta:
             p = rng.beta(p * (1 / theta - 1), (1 - p) * (1 / theta - 1), runs)
         c = rng.binomial(m, p)
-        wealth = mixture.step(wealth, events.log_factors(c, m - c, share, 1.0, events.WORSE, THETAS), prior)
-        paths.append(mixture.log_total(wealth).min(axis=-1))
+        money = mixture.step(money, events.log_factors(c, m - c, share, 1.0, events.WORSE, THETAS), prior)
+        paths.append(mixture.log_total(money).min(axis=-1))
     return np.array(paths)
 
 
@@ -125,13 +125,13 @@ def test_false_alarms_stay_within_their_budget_at_every_peek(theta, ratio, per_b
 
 def test_ignoring_bursts_would_break_the_budget():
     rng, runs = np.random.default_rng(4), 400
-    wealth = np.broadcast_to(events.start((0.0,), events.WORSE), (runs, 1, len(events.WORSE)))
+    money = wealth.begin((0.0,), runs).harm_KJ
     peak = np.zeros(runs)
     for _ in range(150):
         c = rng.binomial(6, rng.beta(1.5, 1.5, runs))
         factors = events.log_factors(c, 6 - c, 0.5, 1.0, events.WORSE, (0.0,))
-        wealth = mixture.step(wealth, factors, mixture.prior(len(events.WORSE), events.IDLE))
-        peak = np.maximum(peak, mixture.log_total(wealth)[:, 0])
+        money = mixture.step(money, factors, mixture.prior(len(events.WORSE), events.IDLE))
+        peak = np.maximum(peak, mixture.log_total(money)[:, 0])
     assert (peak >= math.log(100)).mean() > 0.1
 
 
@@ -141,13 +141,13 @@ def test_detection_takes_at_most_half_again_what_an_oracle_needs(ratio, share):
     p, q = coin(ratio, share), coin(1.0, share)
     divergence = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
     oracle = math.log(1 / alpha) / divergence
-    wealth = np.broadcast_to(events.start((0.0,), events.WORSE), (runs, 1, len(events.WORSE)))
+    money = wealth.begin((0.0,), runs).harm_KJ
     needed = np.full(runs, np.nan)
     for index in range(int(6 * oracle)):
         c = rng.binomial(1, p, runs)
         factors = events.log_factors(c, 1 - c, share, 1.0, events.WORSE, (0.0,))
-        wealth = mixture.step(wealth, factors, mixture.prior(len(events.WORSE), events.IDLE))
-        crossed = np.isnan(needed) & (mixture.log_total(wealth)[:, 0] >= math.log(1 / alpha))
+        money = mixture.step(money, factors, mixture.prior(len(events.WORSE), events.IDLE))
+        crossed = np.isnan(needed) & (mixture.log_total(money)[:, 0] >= math.log(1 / alpha))
         needed[crossed] = index + 1
     assert np.isfinite(needed).all()
     assert needed.mean() <= 1.5 * oracle

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ci_tools.release.judge import events, latency, mixture
+from ci_tools.release.judge import events, latency, mixture, wealth
 from tests.release.judge.cases import at_most
 
 THETAS = events.correlations(0.25)
@@ -60,7 +60,7 @@ def test_reference_forgets_by_halving_and_stays_small():
 
 def peaks(rng, runs, bins, canary_ms, shift_bins, quantile=0.95, load=lambda index: 1.0):
     """Largest log e-value of runs that compare lognormal latencies against the reference's quantile."""
-    wealth = np.broadcast_to(events.start(THETAS, events.WORSE), (runs, len(THETAS), len(events.WORSE)))
+    money = wealth.begin(THETAS, runs).harm_KJ
     prior, peak, threshold = mixture.prior(len(events.WORSE), events.IDLE), np.zeros(runs), None
     reference = {}
     for index in range(bins):
@@ -70,8 +70,8 @@ def peaks(rng, runs, bins, canary_ms, shift_bins, quantile=0.95, load=lambda ind
             x = math.log(latency.edge(threshold))
             c = (level[0] > x + shift_bins * math.log(2) / latency.BINS_PER_DOUBLING).sum(axis=-1)
             b = (level[1] > x).sum(axis=-1)
-            wealth = mixture.step(wealth, events.log_factors(c, b, 0.5, 1.0, events.WORSE, THETAS), prior)
-            peak = np.maximum(peak, mixture.log_total(wealth).min(axis=-1))
+            money = mixture.step(money, events.log_factors(c, b, 0.5, 1.0, events.WORSE, THETAS), prior)
+            peak = np.maximum(peak, mixture.log_total(money).min(axis=-1))
         reference = latency.remember(reference, histogram(np.exp(level[2, :20].ravel())))
         threshold = latency.threshold(reference, quantile)
     return peak
