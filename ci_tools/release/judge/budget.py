@@ -14,10 +14,10 @@ import math
 
 from ci_tools.release.judge.policy import Policy
 
-FAST, ROBUST, OUTAGE, POOLS = 0.45, 0.4, 0.1, 0.05
-"""Parts of what a compared metric may spend: on the coin, the robust companion, the outage test, the A/A judge."""
-SAFE_FAST, SAFE_ROBUST, SAFE_RATE = 0.45, 0.25, 0.25
-"""Parts of β that a compared metric's three ways to be proven safe get; `POOLS` completes them."""
+FAST, ROBUST, OUTAGE = 0.5, 0.4, 0.1
+"""Parts of what a compared metric may spend on harm: the coin, the robust companion, the outage test."""
+SAFE_FAST, SAFE_ROBUST, SAFE_RATE = 0.5, 0.25, 0.25
+"""Parts of what it may spend on safety: the coin, the robust companion, and the rate in itself."""
 
 
 def alphas(policy: Policy) -> dict[str, float]:
@@ -25,11 +25,6 @@ def alphas(policy: Policy) -> dict[str, float]:
     shares = {name: metric.alpha_share for name, metric in policy.metrics.items() if metric.blocks}
     whole = sum(shares.values())
     return {name: policy.false_rollback * (shares[name] / whole if name in shares else 1.0) for name in policy.metrics}
-
-
-def pool_error(alpha: float, beta: float) -> float:
-    """ε of the A/A judge: small against both budgets, since an excluded truth can mislead both tests."""
-    return POOLS * min(alpha, beta)
 
 
 def needed_evidence(probability: float) -> float:

@@ -64,8 +64,8 @@ class Compared(Config):
     robust_harm: Row
     robust_safe: Row
     pools: Row
-    excluded: tuple[bool, ...]
-    """Correlations that the A/A judge has ruled out; all: it has fired."""
+    fired: bool
+    """Whether the A/A judge found pools that differ by more than the policy foresees."""
     total: Tally = Tally()
     """Of all bins, the open one included."""
     bin: Tally = Tally()
@@ -77,15 +77,10 @@ class Compared(Config):
     trace: tuple[tuple[float, float, float], ...] = ()
     """Points (seconds, log10 e-value for harm, for safety), evenly spaced."""
 
-    @property
-    def fired(self) -> bool:
-        """Whether the A/A judge found pools that differ by more than the policy foresees."""
-        return all(self.excluded)
 
-
-def begin(thetas: tuple[float, ...]) -> Compared:
+def begin(burst_correlation: float) -> Compared:
     """Before any data."""
-    return Compared(**_plain(wealth.begin(thetas)))
+    return Compared(**_plain(wealth.begin(burst_correlation)))
 
 
 def add(state: Compared, tally: Tally) -> Compared:
@@ -121,7 +116,7 @@ def _arrays(state: Compared) -> Wealth:
         robust_harm_J=np.array(state.robust_harm),
         robust_safe_J=np.array(state.robust_safe),
         pools_H=np.array(state.pools),
-        excluded_K=np.array(state.excluded),
+        fired=np.array(state.fired),
     )
 
 
@@ -134,5 +129,5 @@ def _plain(values: Wealth) -> dict[str, Any]:
         "robust_harm": tuple(values.robust_harm_J.tolist()),
         "robust_safe": tuple(values.robust_safe_J.tolist()),
         "pools": tuple(values.pools_H.tolist()),
-        "excluded": tuple(values.excluded_K.tolist()),
+        "fired": bool(values.fired),
     }

@@ -17,13 +17,13 @@ family: within a bin, events follow Pólya's urn with mean p and correlation θ 
 
     f = B(p s + c, q s + b) / B(p₀ s + c, q₀ s + b) · B(p₀ s, q₀ s) / B(p s, q s),    s = 1/θ − 1,  q = 1 − p
 
-and the e-value is the smallest over those θ which the live A/A judge (aa.py) has not excluded. With at most one event
-in a bin all θ agree, so rare events pay nothing for it. The urn is sequential: looking in the middle of a bin is valid.
-For pools of equal size the test against θ also holds for every smaller correlation (f is convex in c); for unequal
-weights that is approximate.
+and the e-value is the smallest over θ. With at most one event in a bin all θ agree, so rare events pay nothing for it;
+bursts beyond the largest θ are the A/A judge's to find (aa.py). The urn is sequential: looking in the middle of a bin
+is valid. For pools of equal size the test against θ also holds for every smaller correlation (f is convex in c); for
+unequal weights that is approximate.
 
 References: Lindon and Malek, arXiv 2011.03567 (the coin); Ramdas et al., arXiv 2210.01948, section 3 (an e-value for
-a composite null as the smallest over its members); Berger and Boos, JASA 89, 1994 (excluding nuisance values first).
+a composite null as the smallest over its members).
 
 K = correlations θ, J = bets; counts may be arrays with leading axes.
 """

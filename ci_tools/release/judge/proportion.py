@@ -22,7 +22,7 @@ from ci_tools.release.judge.mixture import F64, log_total
 
 TILTS = np.geomspace(0.04, 6.0, 10)
 """Log odds ratios that are bet on."""
-HALVINGS = 40
+HALVINGS = 36
 """Of the interval in which an end is sought: far below the width of any interval."""
 
 

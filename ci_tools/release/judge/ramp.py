@@ -34,12 +34,10 @@ class Risk(NamedTuple):
 
 def risk(outcomes: Outcomes, error: float) -> Risk:
     """Bounds that fail at any time with probability `error` at most: half of it for each arm's rate."""
-    _, highest = proportion.interval(outcomes.canary, outcomes.canary_requests, error)
-    lowest, _ = proportion.interval(outcomes.baseline, outcomes.baseline_requests, error)
-    return Risk(
-        rate=max(float(highest - lowest), 0.0),
-        spent=max(outcomes.canary - float(lowest) * outcomes.canary_requests, 0.0),
-    )
+    requests = (outcomes.canary_requests, outcomes.baseline_requests)
+    low, high = proportion.interval((outcomes.canary, outcomes.baseline), requests, error)
+    highest, lowest = float(high[0]), float(low[1])
+    return Risk(rate=max(highest - lowest, 0.0), spent=max(outcomes.canary - lowest * outcomes.canary_requests, 0.0))
 
 
 def next_weight(current: float, requests_per_second: float, outcomes: Sequence[Outcomes], policy: Ramp) -> float:

@@ -6,8 +6,7 @@ Law: State.model_validate_json(state.model_dump_json()) == state, to the last bi
 from pydantic import Field
 
 from ci_tools.config import Config
-from ci_tools.release.judge import compared, events, latency
-from ci_tools.release.judge.budget import alphas, pool_error
+from ci_tools.release.judge import compared, latency
 from ci_tools.release.judge.compared import Compared, Span
 from ci_tools.release.judge.labels import LabelState
 from ci_tools.release.judge.policy import Events, Policy
@@ -45,9 +44,8 @@ class State(Config):
 
 def begin(policy: Policy) -> State:
     """The state before the first request."""
-    thetas = events.correlations(policy.burst_correlation)
     names = [name for name in policy.metrics if name.startswith(("events.", "latency."))]
-    return State(policy=policy.digest, compared={name: compared.begin(thetas) for name in names})
+    return State(policy=policy.digest, compared={name: compared.begin(policy.burst_correlation) for name in names})
 
 
 def terms(name: str, policy: Policy) -> Terms:
@@ -59,8 +57,7 @@ def terms(name: str, policy: Policy) -> Terms:
         margin_ratio=event.margin_ratio if event else 1.0,
         margin_rate=event.margin_rate if event else None,
         outage_rate=policy.outage_rate if event else None,
-        thetas=events.correlations(policy.burst_correlation),
-        pool_error=pool_error(alphas(policy)[name], policy.wrong_promotion),
+        burst_correlation=policy.burst_correlation,
     )
 
 

@@ -74,9 +74,8 @@ def _compared(name: str, one: Compared, total: Span, error: float, policy: Polic
     unit = "difference of the rates" if is_event else "difference of the shares of slow requests"
     if not total.canary or not total.baseline or not (is_event or one.total.canary + one.total.baseline):
         return counts, None, unit, ""
-    low_c, high_c = proportion.interval(one.total.canary, total.canary, error / 2)
-    low_b, high_b = proportion.interval(one.total.baseline, total.baseline, error / 2)
-    interval = float(low_c - high_b), float(high_c - low_b)
+    low, high = proportion.interval((one.total.canary, one.total.baseline), (total.canary, total.baseline), error / 2)
+    interval = float(low[0] - high[1]), float(high[0] - low[1])
     slow = "" if is_event else " slow"
     what = (
         f"canary {one.total.canary:,}{slow} of {total.canary:,} ({one.total.canary / total.canary:.2%}), "

@@ -1,7 +1,7 @@
 """The tests of one compared metric side by side: what every bin does to them, and what they say together.
 
-Four tests share a metric's budget (budget.py): the coin under bursts and the outage test (events.py), the robust
-companion (robust.py), and the A/A judge's exclusion of correlations (aa.py), which weakens or silences the first.
+Three tests share a metric's budget (budget.py): the coin under bursts and the outage test (events.py), and the robust
+companion (robust.py). The A/A judge (aa.py) may silence the first.
 
 K = correlations, J = bets, H = hypotheses. All arrays may have the same leading axes: many releases at once.
 """
@@ -63,8 +63,13 @@ class Terms(NamedTuple):
     """Share of requests below which the ratio does not matter; None where there is no such share."""
     outage_rate: float | None
     """None where an outage is not defined."""
-    thetas: tuple[float, ...]
-    pool_error: float
+    burst_correlation: float
+    """Largest that is tolerated."""
+
+    @property
+    def thetas(self) -> tuple[float, ...]:
+        """Correlations that stand for all the tolerated ones."""
+        return events.correlations(self.burst_correlation)
 
 
 class Evidence(NamedTuple):
@@ -77,7 +82,7 @@ class Evidence(NamedTuple):
 
 
 class Wealth(NamedTuple):
-    """Log wealth of all bets, log likelihoods of the A/A judge, and what it has ruled out."""
+    """Log wealth of all bets, log likelihoods of the A/A judge, and whether it has fired."""
 
     harm_KJ: F64
     safe_KJ: F64
@@ -85,23 +90,24 @@ class Wealth(NamedTuple):
     robust_harm_J: F64
     robust_safe_J: F64
     pools_H: F64
-    excluded_K: NDArray[np.bool_]
+    fired: NDArray[np.bool_]
 
 
-def begin(thetas: tuple[float, ...], *axes: int) -> Wealth:
+def begin(burst_correlation: float, *axes: int) -> Wealth:
     """Before any bin, with leading `axes`."""
+    rows = len(events.correlations(burst_correlation))
 
     def spread(values: F64) -> F64:
         return np.broadcast_to(values, (*axes, *values.shape))
 
     return Wealth(
-        harm_KJ=spread(np.tile(WORSE_PRIOR, (len(thetas), 1))),
-        safe_KJ=spread(np.tile(BETTER_PRIOR, (len(thetas), 1))),
+        harm_KJ=spread(np.tile(WORSE_PRIOR, (rows, 1))),
+        safe_KJ=spread(np.tile(BETTER_PRIOR, (rows, 1))),
         outage_J=spread(OUTAGE_PRIOR),
         robust_harm_J=spread(ROBUST_PRIOR),
         robust_safe_J=spread(ROBUST_PRIOR),
-        pools_H=spread(np.zeros(len(aa.hypotheses(thetas)))),
-        excluded_K=np.zeros((*axes, len(thetas)), dtype=bool),
+        pools_H=spread(np.zeros(len(aa.hypotheses(burst_correlation)))),
+        fired=np.zeros(axes, dtype=bool),
     )
 
 
@@ -128,10 +134,9 @@ def step(wealth: Wealth, bad: Outcomes, requests: Requests, terms: Terms) -> Wea
         seen = np.asarray(requests.canary) > 0
         wealth = wealth._replace(outage_J=_moved(wealth.outage_J, factors, OUTAGE_PRIOR, seen))
     if requests.pool_share:
-        likelihoods = aa.log_likelihoods(bad.baseline, bad.stable, requests.pool_share, terms.thetas)
+        likelihoods = aa.log_likelihoods(bad.baseline, bad.stable, requests.pool_share, terms.burst_correlation)
         pools_H = wealth.pools_H + np.where((np.asarray(requests.stable) > 0)[..., None], likelihoods, 0.0)
-        excluded_K = wealth.excluded_K | aa.exclude(pools_H, terms.thetas, terms.pool_error)
-        wealth = wealth._replace(pools_H=pools_H, excluded_K=excluded_K)
+        wealth = wealth._replace(pools_H=pools_H, fired=wealth.fired | aa.fired(pools_H, terms.burst_correlation))
     return wealth
 
 
@@ -152,22 +157,22 @@ def weigh(
     if requests.share:
         more = _coin_factors(bad, requests, terms)
         harm_KJ, safe_KJ = harm_KJ + more[0], safe_KJ + more[1]
-    harm_K, fired = log_total(harm_KJ), wealth.excluded_K.all(axis=-1)
+    harm_K, safe_K = log_total(harm_KJ), log_total(safe_KJ)
     robust_harm = log_total(wealth.robust_harm_J)
     if terms.tolerated_ratio > 1:
         # The companion's null is equality; where more is tolerated, the measured ratio must also exceed that.
         c = np.asarray(all_bad.canary) * np.asarray(every.baseline)
         b = np.asarray(all_bad.baseline) * np.asarray(every.canary)
         robust_harm = np.where(c > terms.tolerated_ratio * b, robust_harm, -np.inf)
-    harm = [(FAST, _smallest(harm_K, wealth.excluded_K)), (ROBUST, robust_harm)]
-    safe_fast = _smallest(log_total(safe_KJ), wealth.excluded_K)
+    harm = [(FAST, np.where(wealth.fired, -np.inf, harm_K.min(axis=-1))), (ROBUST, robust_harm)]
+    safe_fast = np.where(wealth.fired, -np.inf, safe_K.min(axis=-1))
     safe = [(SAFE_FAST, safe_fast), (SAFE_ROBUST, log_total(wealth.robust_safe_J))]
     if terms.outage_rate:
         outage_J = wealth.outage_J + events.outage_factors(bad.canary, requests.canary, terms.outage_rate)
         harm.append((OUTAGE, np.minimum(harm_K[..., 0], log_total(outage_J))))
     if terms.margin_rate is not None:
         rate = proportion.log_e_below(all_bad.canary_margin, every.canary, terms.margin_rate)
-        safe.append((SAFE_RATE, np.where(fired, -np.inf, rate)))
+        safe.append((SAFE_RATE, np.where(wealth.fired, -np.inf, rate)))
     return Evidence(harm=combine(*harm), safe=combine(*safe))
 
 
@@ -175,12 +180,6 @@ def combine(*parts: tuple[float, F64]) -> F64:
     """Log of the weighted sum of e-values; parts are (weight, log e-value)."""
     total: F64 = np.logaddexp.reduce([np.log(weight) + value for weight, value in parts])
     return total
-
-
-def _smallest(log_e_K: F64, excluded_K: NDArray[np.bool_]) -> F64:
-    """Smallest evidence over the correlations that are not ruled out; none (−∞) where all are."""
-    smallest = np.where(excluded_K, np.inf, log_e_K).min(axis=-1)
-    return np.where(np.isposinf(smallest), -np.inf, smallest)
 
 
 def _coin_factors(bad: Outcomes, requests: Requests, terms: Terms) -> tuple[F64, F64]:

@@ -99,7 +99,7 @@ def test_outage_factors_are_binomial_likelihood_ratios():
 
 def evidence(rng, runs, bins, per_bin, ratio, theta, shares):
     """Paths [bins, runs] of the smallest log e-value over THETAS; shares may depend on the path so far."""
-    money = wealth.begin(THETAS, runs).harm_KJ
+    money = wealth.begin(THETAS[-1], runs).harm_KJ
     prior, paths = mixture.prior(len(events.WORSE), events.IDLE), []
     for index in range(bins):
         share = shares(index)
@@ -125,7 +125,7 @@ def test_false_alarms_stay_within_their_budget_at_every_peek(theta, ratio, per_b
 
 def test_ignoring_bursts_would_break_the_budget():
     rng, runs = np.random.default_rng(4), 400
-    money = wealth.begin((0.0,), runs).harm_KJ
+    money = wealth.begin(0.0, runs).harm_KJ
     peak = np.zeros(runs)
     for _ in range(150):
         c = rng.binomial(6, rng.beta(1.5, 1.5, runs))
@@ -141,7 +141,7 @@ def test_detection_takes_at_most_half_again_what_an_oracle_needs(ratio, share):
     p, q = coin(ratio, share), coin(1.0, share)
     divergence = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
     oracle = math.log(1 / alpha) / divergence
-    money = wealth.begin((0.0,), runs).harm_KJ
+    money = wealth.begin(0.0, runs).harm_KJ
     needed = np.full(runs, np.nan)
     for index in range(int(6 * oracle)):
         c = rng.binomial(1, p, runs)

@@ -59,8 +59,8 @@ def test_budgets_of_blocking_metrics_sum_to_the_whole():
 
 
 def test_parts_within_a_metric_do_not_exceed_it():
-    harm = (budget.FAST, budget.ROBUST, budget.OUTAGE, budget.POOLS)
-    safe = (budget.SAFE_FAST, budget.SAFE_ROBUST, budget.SAFE_RATE, budget.POOLS)
+    harm = (budget.FAST, budget.ROBUST, budget.OUTAGE)
+    safe = (budget.SAFE_FAST, budget.SAFE_ROBUST, budget.SAFE_RATE)
     assert [sum(harm), sum(safe)] == pytest.approx([1, 1])
 
 
