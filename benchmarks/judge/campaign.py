@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,9 +18,9 @@ from ci_tools.console import progress
 from ci_tools.errors import DataError
 from ci_tools.repro.manifest import file_digest
 
-ALPHA, BETA = 0.05, 0.05
-"""Of the judge in the table, as of the z-test; the shipped policy's α is measured in the cells without difference."""
-SHIPPED_ALPHA = 0.01
+ALPHAS, BETA = (0.05, 0.01), 0.05
+"""Of the judge: once as of the z-test, once as the shipped policy has it."""
+ORACLE_ALPHA = 0.01
 SEED = 20_000
 """Of all traffic; lower ones served while the tests were written."""
 PIECE = 200
@@ -61,54 +61,64 @@ def run(plan: Plan, path: Path, workers: int) -> list[Line]:
     if any(line["code"] != code for line in lines):
         raise DataError("holds figures that other code made", where=path, fix="delete it")
     done = {(line["what"], line["piece"]) for line in lines}
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a worker starts
     with path.open("a", encoding="utf-8") as file, ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(*job) for job in work(plan) if (job[1] if isinstance(job[1], str) else job[1].name,
-                                                            job[2]) not in done]  # fmt: skip
-        with progress("releases", len(jobs)) as advance:
-            for job in as_completed(jobs):
-                line = job.result() | {"code": code}
+        pending = [pool.submit(job.do, job) for job in jobs(plan) if (job.what, job.piece) not in done]
+        with progress(len(pending), "pieces of traffic") as bar:
+            for count, found in enumerate(as_completed(pending), start=1):
+                line = found.result() | {"code": code}
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 lines.append(line)
-                advance()
+                bar.update(count)
     return lines
 
 
-def work(plan: Plan) -> Iterable[tuple[Any, ...]]:
-    """Calls to make; the slow ones first."""
-    cells = sorted(traffic.cells(), key=lambda cell: (-cell.per_minute, cell.kind))
-    for cell in cells:
+class Job(NamedTuple):
+    """One piece of work."""
+
+    do: Callable[["Job"], Line]
+    what: str
+    piece: int
+    runs: int
+    cell: Cell | None = None
+    ratio: float = 0.0
+    share: float = 0.0
+
+
+def jobs(plan: Plan) -> list[Job]:
+    """All work, the slow pieces first."""
+    found = []
+    for cell in sorted(traffic.cells(), key=lambda one: (-one.per_minute, one.kind)):
         total = plan.runs(cell)
-        yield from ((judge_cell, cell, piece, min(PIECE, total - start)) for piece, start in
-                    enumerate(range(0, total, PIECE)))  # fmt: skip
-    for ratio in oracle.RATIOS:
-        for share in oracle.SHARES:
-            yield (judge_oracle, f"oracle {ratio} {share}", 0, ratio, share, plan.oracle)
+        pieces = enumerate(range(0, total, PIECE))
+        found += [Job(judge_cell, cell.name, piece, min(PIECE, total - start), cell) for piece, start in pieces]
+    return found + [
+        Job(judge_oracle, f"oracle {ratio} {share}", 0, plan.oracle, ratio=ratio, share=share)
+        for ratio in oracle.RATIOS for share in oracle.SHARES
+    ]  # fmt: skip
 
 
-def judge_cell(cell: Cell, piece: int, runs: int) -> Line:
+def judge_cell(job: Job) -> Line:
     """Show one piece of a cell to all rules."""
-    judge, shipped, recorder = (
-        Judge(policy(cell, ALPHA, BETA), runs), Judge(policy(cell, SHIPPED_ALPHA, BETA), runs), rivals.Recorder(runs)
-    )  # fmt: skip
-    both = (judge, shipped) if cell.truth == "none" else (judge,)
-    for one in traffic.bins(cell, runs, SEED + piece):
-        for watcher in (*both, recorder):
-            watcher.see(one)
-    found = {"Switchback": judge.whole, "coin alone": judge.coin, "robust alone": judge.robust}
-    if cell.truth == "none":
-        found["Switchback, α 1 %"] = shipped.whole
+    cell, runs = job.cell, job.runs
+    assert cell is not None
+    judge, recorder = Judge([policy(cell, alpha, BETA) for alpha in ALPHAS], runs), rivals.Recorder(runs)
+    for one in traffic.bins(cell, runs, SEED + job.piece):
+        judge.see(one)
+        recorder.see(one)
+    found = {f"Switchback at {alpha:.0%}": times for alpha, times in zip(ALPHAS, judge.whole, strict=True)}
+    found |= {"coin alone": judge.coin, "robust alone": judge.robust}
     found |= rivals.times(recorder.minutes(), cell.kind)
     fired = float(np.mean([one.fired.mean() for one in judge.wealth.values()]))
     rules = {name: _plain(times) for name, times in found.items()}
-    return {"what": cell.name, "piece": piece, "runs": runs, "rules": rules, "fired": fired}
+    return {"what": cell.name, "piece": job.piece, "runs": runs, "rules": rules, "fired": fired}
 
 
-def judge_oracle(what: str, piece: int, ratio: float, share: float, runs: int) -> Line:
+def judge_oracle(job: Job) -> Line:
     """Measure the delay of the event test for one ratio and share."""
-    delays = oracle.delays(ratio, share, ALPHA / 5, runs, SEED)
-    return {"what": what, "piece": piece, "runs": runs, "delays": delays.round(3).tolist()}
+    delays = oracle.delays(job.ratio, job.share, ORACLE_ALPHA, job.runs, SEED)
+    return {"what": job.what, "piece": job.piece, "runs": job.runs, "delays": [_or_none(x) for x in delays]}
 
 
 def read(path: Path) -> list[Line]:
@@ -131,6 +141,9 @@ def code_digest() -> str:
 
 
 def _plain(times: Times) -> dict[str, list[float | None]]:
-    """Minutes as JSON; None for never."""
-    return {name: [round(float(x), 3) if np.isfinite(x) else None for x in minutes]
-            for name, minutes in times._asdict().items()}  # fmt: skip
+    return {name: [_or_none(x) for x in minutes] for name, minutes in times._asdict().items()}
+
+
+def _or_none(value: float) -> float | None:
+    """As JSON; None for never."""
+    return round(float(value), 3) if np.isfinite(value) else None

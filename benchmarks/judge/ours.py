@@ -3,19 +3,18 @@
 A test holds it against `update` and `decide`. R = releases, L = latency bins.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.judge.traffic import BIN_SECONDS, Bin, Cell
+from benchmarks.judge.traffic import BIN_SECONDS, LATENCY_BINS, Bin, Cell
 from ci_tools.release.judge import Policy, latency, wealth
 from ci_tools.release.judge.budget import alphas, needed_evidence
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.state import terms
 from ci_tools.release.judge.wealth import Outcomes, Requests
 
-LOWEST = latency.bin_of(5.0)
-LATENCY_BINS = latency.bin_of(20_000.0) - LOWEST
 NO_BIN = Requests(0, 0, 0, 0.0, 0.0)
 NO_OUTCOMES = Outcomes(0, 0, 0, 0)
 
@@ -39,19 +38,20 @@ def policy(cell: Cell, alpha: float, beta: float) -> Policy:
 
 
 class Judge:
-    """Follows R releases under one policy; also what two of its tests would have said alone."""
+    """Follows R releases under policies that differ in α; also what two tests would have said alone, at the first α."""
 
-    def __init__(self, rules: Policy, runs: int) -> None:
-        self.rules, self.names = rules, list(rules.metrics)
+    def __init__(self, policies: Sequence[Policy], runs: int) -> None:
+        self.rules = rules = policies[0]
+        self.names = list(rules.metrics)
         self.terms = {name: terms(name, rules) for name in self.names}
-        self.needed = {name: needed_evidence(alpha) for name, alpha in alphas(rules).items()}
-        self.wealth = {name: wealth.begin(self.terms[name].thetas, runs) for name in self.names}
+        self.needed = [{name: needed_evidence(a) for name, a in alphas(one).items()} for one in policies]
+        self.wealth = {name: wealth.begin(rules.burst_correlation, runs) for name in self.names}
         self.bad = {name: np.zeros((4, runs), dtype=np.int64) for name in self.names}
         self.requests = np.zeros((3, runs), dtype=np.int64)
         self.reference = np.zeros((runs, LATENCY_BINS), dtype=np.int64)
         self.thresholds = {name: np.full(runs, -1) for name in self.names}
-        self.whole, self.coin, self.robust = (Times(*np.full((2, runs), np.inf)) for _ in range(3))
-        self.events_until_coin = np.full(runs, np.nan)
+        self.whole = [Times(*np.full((2, runs), np.inf)) for _ in policies]
+        self.coin, self.robust = (Times(*np.full((2, runs), np.inf)) for _ in range(2))
         self.minutes = 0.0
 
     def see(self, one: Bin) -> None:
@@ -67,15 +67,13 @@ class Judge:
                 self.wealth[name], NO_OUTCOMES, NO_BIN, Outcomes(*self.bad[name]), every, self.terms[name]
             )
             proofs.append(evidence.safe >= needed_evidence(self.rules.wrong_promotion))
-            self._note(self.whole.rolled_back, evidence.harm >= self.needed[name])
-            self._note(self.robust.rolled_back, log_total(self.wealth[name].robust_harm_J) >= self.needed[name])
-            crossed = log_total(self.wealth[name].harm_KJ)[:, 0] >= self.needed[name]
-            events = self.bad[name][0] + self.bad[name][2]
-            self.events_until_coin = np.where(
-                crossed & np.isnan(self.events_until_coin), events, self.events_until_coin
-            )
-            self._note(self.coin.rolled_back, crossed)
-        self._note(self.whole.promoted, np.all(proofs, axis=0))
+            for times, needed in zip(self.whole, self.needed, strict=True):
+                self._note(times.rolled_back, evidence.harm >= needed[name])
+            enough = self.needed[0][name]
+            self._note(self.robust.rolled_back, log_total(self.wealth[name].robust_harm_J) >= enough)
+            self._note(self.coin.rolled_back, log_total(self.wealth[name].harm_KJ)[:, 0] >= enough)
+        for times in self.whole:
+            self._note(times.promoted, np.all(proofs, axis=0))
         if one.releases:
             self._remember(one)
 
@@ -94,7 +92,7 @@ class Judge:
         rows = []
         for arm, shift in zip((0, 0, 1, 2), shifts, strict=True):
             which = one.releases[arm]
-            slow = (_bins(one.milliseconds[arm]) > edge[which] + shift) & (edge[which] >= 0)
+            slow = (one.places[arm] > edge[which] + shift) & (edge[which] >= 0)
             rows.append(np.bincount(which[slow], minlength=len(edge)))
         return np.array(rows)
 
@@ -102,7 +100,7 @@ class Judge:
         """The reference and the next bin's thresholds, as latency.py has them."""
         runs = len(self.reference)
         for arm in (1, 2):
-            places = one.releases[arm] * LATENCY_BINS + _bins(one.milliseconds[arm])
+            places = one.releases[arm] * LATENCY_BINS + one.places[arm]
             self.reference += np.bincount(places, minlength=runs * LATENCY_BINS).reshape(runs, LATENCY_BINS)
         full = self.reference.sum(axis=1) > latency.REMEMBERED
         self.reference[full] //= 2
@@ -111,9 +109,3 @@ class Judge:
             index = (below < quantile.quantile * total[:, None]).sum(axis=1)
             enough = total * (1 - quantile.quantile) >= latency.SLOW_NEEDED
             self.thresholds[f"latency.{short}"] = np.where(enough, index, -1)
-
-
-def _bins(milliseconds: np.ndarray) -> np.ndarray:
-    """latency.bin_of of many, counted from LOWEST."""
-    index = np.ceil(latency.BINS_PER_DOUBLING * np.log2(milliseconds)).astype(np.int64) - 1 - LOWEST
-    return np.clip(index, 0, LATENCY_BINS - 1)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.judge.ours import LATENCY_BINS, LOWEST, Times, _bins
-from benchmarks.judge.traffic import BIN_SECONDS, MINUTES, Bin
+from benchmarks.judge.ours import Times
+from benchmarks.judge.traffic import BIN_SECONDS, LATENCY_BINS, LOWEST, MINUTES, Bin
 from ci_tools.release.judge import latency
 
 Z_PEEK = 1.645
@@ -51,7 +51,7 @@ class Recorder:
         self.sums[1] += one.failures[:2]
         for arm, which in enumerate(one.releases[:2]):
             ms = one.milliseconds[arm]
-            places = which * LATENCY_BINS + _bins(ms)
+            places = which * LATENCY_BINS + one.places[arm]
             self.histograms[arm] += np.bincount(places, minlength=self.histograms[arm].size).reshape(self.runs, -1)
             self.sums[3, arm] += np.bincount(which, ms, minlength=self.runs)
             self.sums[4, arm] += np.bincount(which, ms**2, minlength=self.runs)

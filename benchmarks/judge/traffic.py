@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ci_tools.release.judge import latency
+
 BIN_SECONDS = 5.0
 MINUTES = 60
 BINS = round(MINUTES * 60 / BIN_SECONDS)
@@ -28,6 +30,8 @@ WEIGHTS = ((0.02, 0.1), (0.1, 0.1), (0.25, 0.1), (0.05, 0.1), (0.2, 0.2), (0.1, 
 EVEN = (0.1, 0.1)
 OUTAGE_MINUTE = 30.0
 """When the canary begins to fail every request, where it does."""
+LOWEST = latency.bin_of(5.0)
+LATENCY_BINS = latency.bin_of(20_000.0) - LOWEST
 Counts = np.ndarray
 """[3, R] per arm and release."""
 
@@ -69,6 +73,8 @@ class Bin(NamedTuple):
     """Per arm, the release of every request, [N]; empty where latency is not judged."""
     milliseconds: tuple[np.ndarray, ...]
     """Per arm, the latency of every request, [N]."""
+    places: tuple[np.ndarray, ...]
+    """Per arm, the histogram bin of every request, counted from `LOWEST`, [N]."""
 
 
 def cells() -> list[Cell]:
@@ -98,10 +104,11 @@ def bins(cell: Cell, runs: int, seed: int) -> Iterator[Bin]:
         failures = rng.binomial(requests, _failure_rates(cell, rng, runs, index, hour))
         releases = tuple(np.repeat(np.arange(runs), n) for n in requests) if cell.kind == "latency" else ()
         slowness = tuple(_slowness(cell, rng, arm, runs, hour) for arm in range(3))
-        latency = tuple(
+        milliseconds = tuple(
             slowness[arm][which] * _latencies(cell, rng, arm, len(which)) for arm, which in enumerate(releases)
         )
-        yield Bin(requests, failures, (canary, baseline), releases, latency)
+        places = tuple(map(_places, milliseconds))
+        yield Bin(requests, failures, (canary, baseline), releases, milliseconds, places)
 
 
 def _weights(cell: Cell, index: int) -> tuple[float, float]:
@@ -134,3 +141,9 @@ def _latencies(cell: Cell, rng: np.random.Generator, arm: int, n: int) -> np.nda
     if arm == 0 and cell.truth == "tail":
         milliseconds += TAIL_MS * (rng.random(n) < TAIL)
     return milliseconds
+
+
+def _places(milliseconds: np.ndarray) -> np.ndarray:
+    """latency.bin_of of many, counted from LOWEST."""
+    index = np.ceil(latency.BINS_PER_DOUBLING * np.log2(milliseconds)).astype(np.int64) - 1 - LOWEST
+    return np.clip(index, 0, LATENCY_BINS - 1)

@@ -1,0 +1,97 @@
+"""From times to rates: false and missed rollbacks, wrong promotions, and how long each rule took."""
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.judge import campaign, traffic
+from benchmarks.judge.campaign import ALPHAS, AT_MARGIN, BETA, Line
+from benchmarks.judge.traffic import Cell
+from ci_tools.gates.statistics import wilson
+
+OURS = tuple(f"Switchback at {alpha:.0%}" for alpha in ALPHAS)
+Rates = dict[str, Any]
+
+
+def rates(lines: Sequence[Line]) -> dict[str, dict[str, Rates]]:
+    """Per cell and rule.
+
+    Of the judge, `rolled back` counts every release that it would have rolled back within the hour had it not been
+    promoted before, which is what α bounds; and `promoted` every one that was proven before any rollback.
+    """
+    found: dict[str, dict[str, Rates]] = {}
+    for cell in traffic.cells():
+        of_cell = [line for line in lines if line["what"] == cell.name]
+        merged: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for line in of_cell:
+            for rule, times in line["rules"].items():
+                for name, minutes in times.items():
+                    merged[rule][name] += [math.inf if x is None else x for x in minutes]
+        found[cell.name] = {rule: _rates(cell, times) for rule, times in merged.items()}
+    return found
+
+
+def _rates(cell: Cell, times: Mapping[str, list[float]]) -> Rates:
+    rolled, promoted = times["rolled_back"], times["promoted"]
+    onset = traffic.OUTAGE_MINUTE if cell.truth == "outage" else 0.0
+    median = statistics.median(rolled) - onset
+    return {
+        "rolled back": _share([x < math.inf for x in rolled]),
+        "minutes": round(median, 2) if math.isfinite(median) else None,
+        "promoted": _share([x < min(other, math.inf) for x, other in zip(promoted, rolled, strict=True)]),
+        "runs": len(rolled),
+    }
+
+
+def _share(said: Sequence[bool]) -> list[float]:
+    """Share, and its 95 % interval (Wilson)."""
+    return [round(value, 4) for value in (sum(said) / len(said), *wilson(sum(said), len(said)))]
+
+
+def delays(lines: Sequence[Line]) -> dict[str, Rates]:
+    """Of the event test over the oracle's, per ratio and share."""
+    found = {}
+    for line in lines:
+        if line["what"].startswith("oracle"):
+            values = [math.inf if x is None else x for x in line["delays"]]
+            mean = statistics.fmean(values)
+            found[line["what"]] = {"mean": round(mean, 3) if math.isfinite(mean) else None, "runs": len(values)}
+    return found
+
+
+def claims(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, Rates]) -> dict[str, Any]:
+    """What the table shows in a few numbers; a bound is broken where even the lower end of an interval exceeds it."""
+    found: dict[str, Any] = {}
+    for rule, alpha in zip(OURS, ALPHAS, strict=True):
+        false = {cell.name: cells[cell.name][rule]["rolled back"] for cell in traffic.cells() if cell.truth == "none"}
+        worst = max(false, key=lambda name: false[name][0])
+        found[f"{rule}: largest share of false rollbacks"] = [worst, *false[worst]]
+        found[f"{rule}: cells above its level"] = [name for name, share in false.items() if share[1] > alpha]
+        wrong = {cell.name: cells[cell.name][rule]["promoted"] for cell in traffic.cells() if cell.truth in AT_MARGIN}
+        worst = max(wrong, key=lambda name: wrong[name][0])
+        found[f"{rule}: largest share of wrong promotions"] = [worst, *wrong[worst]]
+        found[f"{rule}: cells above the level of promotion"] = [
+            name for name, share in wrong.items() if share[1] > BETA
+        ]
+    found["event test over Wald's oracle, largest mean"] = max(
+        (one["mean"] or math.inf for one in oracle.values()), default=math.nan
+    )
+    return found
+
+
+def markdown(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, Rates]) -> str:
+    """Rolled back / median minutes per rule; promotions of the judge; delays over the oracle's."""
+    rules = list(next(iter(cells.values())))
+    lines = [f"| traffic, truth | {' | '.join(rules)} | promoted by {OURS[0]} |", "|---" * (len(rules) + 2) + "|"]
+    for name, found in cells.items():
+        shown = [f"{one['rolled back'][0]:.3f} / {_minutes(one['minutes'])}" for one in found.values()]
+        lines.append(f"| {name} | {' | '.join(shown)} | {found[OURS[0]]['promoted'][0]:.3f} |")
+    lines += ["", f"| event test over Wald's oracle at {campaign.ORACLE_ALPHA:.0%} | mean |", "|---|---|"]
+    lines += [f"| {name.removeprefix('oracle ')} (ratio, share) | {one['mean']} |" for name, one in oracle.items()]
+    return "\n".join(lines)
+
+
+def _minutes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
