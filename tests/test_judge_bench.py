@@ -119,13 +119,13 @@ def test_kayenta_needs_the_interval_of_the_shift_to_clear_a_quarter_of_it():
         assert found == expected
 
 
-def test_rates_count_right(monkeypatch):
+def test_rates_count_right():
     cell = Cell("errors", "outage", "flat", 20)
     times = {"rolled_back": [31.0, 33.0, None], "promoted": [1.0, None, 2.0]}
     found = score._rates(cell, {name: [math.inf if x is None else x for x in row] for name, row in times.items()})
-    assert found["rolled back"][0] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["promoted"][0] == pytest.approx(2 / 3, abs=1e-4)
-    assert found["minutes"] == 3.0
+    assert found.rolled_back[0] == pytest.approx(2 / 3, abs=1e-4)
+    assert found.promoted[0] == pytest.approx(2 / 3, abs=1e-4)
+    assert found.minutes == 3.0
 
 
 def test_stopped_campaign_goes_on_and_other_code_is_refused(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.judge.traffic import BIN_SECONDS, LATENCY_BINS, Bin, Cell
-from ci_tools.release.judge import Policy, latency, wealth
+from ci_tools.release.judge import Policy, latency, routing, wealth
 from ci_tools.release.judge.budget import alphas, needed_evidence
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.state import terms
@@ -47,7 +47,8 @@ class Judge:
         self.needed = [{name: needed_evidence(a) for name, a in alphas(one).items()} for one in policies]
         self.wealth = {name: wealth.begin(rules.burst_correlation, runs) for name in self.names}
         self.bad = {name: np.zeros((4, runs), dtype=np.int64) for name in self.names}
-        self.requests = np.zeros((3, runs), dtype=np.int64)
+        self.requests, self.routing = np.zeros((3, runs), dtype=np.int64), routing.begin(runs)
+        self.doubted = np.zeros(runs, dtype=bool)
         self.reference = np.zeros((runs, LATENCY_BINS), dtype=np.int64)
         self.thresholds = {name: np.full(runs, -1) for name in self.names}
         self.whole = [Times(*np.full((2, runs), np.inf)) for _ in policies]
@@ -60,11 +61,13 @@ class Judge:
         self.requests += one.requests
         found, requests = self._outcomes(one), Requests(*one.requests, *one.weights)
         every, proofs = Requests(*self.requests, *one.weights), []
+        self.routing = routing.step(self.routing, requests)
+        self.doubted |= routing.doubted(self.routing)
         for name in self.names:
             self.bad[name] += found[name]
             self.wealth[name] = wealth.step(self.wealth[name], Outcomes(*found[name]), requests, self.terms[name])
             evidence = wealth.weigh(
-                self.wealth[name], NO_OUTCOMES, NO_BIN, Outcomes(*self.bad[name]), every, self.terms[name]
+                self.wealth[name], NO_OUTCOMES, NO_BIN, Outcomes(*self.bad[name]), every, self.terms[name], self.doubted
             )
             proofs.append(evidence.safe >= needed_evidence(self.rules.wrong_promotion))
             for times, needed in zip(self.whole, self.needed, strict=True):
@@ -73,7 +76,7 @@ class Judge:
             self._note(self.robust.rolled_back, log_total(self.wealth[name].robust_harm_J) >= enough)
             self._note(self.coin.rolled_back, log_total(self.wealth[name].harm_KJ)[:, 0] >= enough)
         for times in self.whole:
-            self._note(times.promoted, np.all(proofs, axis=0))
+            self._note(times.promoted, np.all(proofs, axis=0) & ~self.doubted)
         if one.releases:
             self._remember(one)
 

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.judge import campaign, traffic
 from benchmarks.judge.campaign import ALPHAS, AT_MARGIN, BETA, Line
@@ -12,7 +12,16 @@ from benchmarks.judge.traffic import Cell
 from ci_tools.gates.statistics import wilson
 
 OURS = tuple(f"Switchback at {alpha:.0%}" for alpha in ALPHAS)
-Rates = dict[str, Any]
+
+
+class Rates(NamedTuple):
+    """Of one rule in one cell; shares come with their 95 % interval (Wilson)."""
+
+    rolled_back: tuple[float, ...]
+    minutes: float | None
+    """Median over all releases, from the onset of an outage; None where fewer than half were rolled back."""
+    promoted: tuple[float, ...]
+    runs: int
 
 
 def rates(lines: Sequence[Line]) -> dict[str, dict[str, Rates]]:
@@ -37,59 +46,55 @@ def _rates(cell: Cell, times: Mapping[str, list[float]]) -> Rates:
     rolled, promoted = times["rolled_back"], times["promoted"]
     onset = traffic.OUTAGE_MINUTE if cell.truth == "outage" else 0.0
     median = statistics.median(rolled) - onset
-    return {
-        "rolled back": _share([x < math.inf for x in rolled]),
-        "minutes": round(median, 2) if math.isfinite(median) else None,
-        "promoted": _share([x < min(other, math.inf) for x, other in zip(promoted, rolled, strict=True)]),
-        "runs": len(rolled),
-    }
+    return Rates(
+        rolled_back=_share([x < math.inf for x in rolled]),
+        minutes=round(median, 2) if math.isfinite(median) else None,
+        promoted=_share([x < other for x, other in zip(promoted, rolled, strict=True)]),
+        runs=len(rolled),
+    )
 
 
-def _share(said: Sequence[bool]) -> list[float]:
-    """Share, and its 95 % interval (Wilson)."""
-    return [round(value, 4) for value in (sum(said) / len(said), *wilson(sum(said), len(said)))]
+def _share(said: Sequence[bool]) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in (sum(said) / len(said), *wilson(sum(said), len(said))))
 
 
-def delays(lines: Sequence[Line]) -> dict[str, Rates]:
-    """Of the event test over the oracle's, per ratio and share."""
-    found = {}
+def delays(lines: Sequence[Line]) -> dict[str, float | None]:
+    """Mean of the event test's over the oracle's, per ratio and share; None where it once took too long to tell."""
+    found: dict[str, float | None] = {}
     for line in lines:
         if line["what"].startswith("oracle"):
-            values = [math.inf if x is None else x for x in line["delays"]]
-            mean = statistics.fmean(values)
-            found[line["what"]] = {"mean": round(mean, 3) if math.isfinite(mean) else None, "runs": len(values)}
+            known = [x for x in line["delays"] if x is not None]
+            found[line["what"]] = round(statistics.fmean(known), 3) if len(known) == len(line["delays"]) else None
     return found
 
 
-def claims(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, Rates]) -> dict[str, Any]:
+def claims(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, float | None]) -> dict[str, Any]:
     """What the table shows in a few numbers; a bound is broken where even the lower end of an interval exceeds it."""
     found: dict[str, Any] = {}
     for rule, alpha in zip(OURS, ALPHAS, strict=True):
-        false = {cell.name: cells[cell.name][rule]["rolled back"] for cell in traffic.cells() if cell.truth == "none"}
+        false = {cell.name: cells[cell.name][rule].rolled_back for cell in traffic.cells() if cell.truth == "none"}
         worst = max(false, key=lambda name: false[name][0])
         found[f"{rule}: largest share of false rollbacks"] = [worst, *false[worst]]
         found[f"{rule}: cells above its level"] = [name for name, share in false.items() if share[1] > alpha]
-        wrong = {cell.name: cells[cell.name][rule]["promoted"] for cell in traffic.cells() if cell.truth in AT_MARGIN}
+        wrong = {cell.name: cells[cell.name][rule].promoted for cell in traffic.cells() if cell.truth in AT_MARGIN}
         worst = max(wrong, key=lambda name: wrong[name][0])
         found[f"{rule}: largest share of wrong promotions"] = [worst, *wrong[worst]]
         found[f"{rule}: cells above the level of promotion"] = [
             name for name, share in wrong.items() if share[1] > BETA
         ]
-    found["event test over Wald's oracle, largest mean"] = max(
-        (one["mean"] or math.inf for one in oracle.values()), default=math.nan
-    )
+    found["event test over Wald's oracle, largest mean"] = max(one or math.inf for one in oracle.values())
     return found
 
 
-def markdown(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, Rates]) -> str:
+def markdown(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, float | None]) -> str:
     """Rolled back / median minutes per rule; promotions of the judge; delays over the oracle's."""
     rules = list(next(iter(cells.values())))
     lines = [f"| traffic, truth | {' | '.join(rules)} | promoted by {OURS[0]} |", "|---" * (len(rules) + 2) + "|"]
     for name, found in cells.items():
-        shown = [f"{one['rolled back'][0]:.3f} / {_minutes(one['minutes'])}" for one in found.values()]
-        lines.append(f"| {name} | {' | '.join(shown)} | {found[OURS[0]]['promoted'][0]:.3f} |")
+        shown = [f"{one.rolled_back[0]:.3f} / {_minutes(one.minutes)}" for one in found.values()]
+        lines.append(f"| {name} | {' | '.join(shown)} | {found[OURS[0]].promoted[0]:.3f} |")
     lines += ["", f"| event test over Wald's oracle at {campaign.ORACLE_ALPHA:.0%} | mean |", "|---|---|"]
-    lines += [f"| {name.removeprefix('oracle ')} (ratio, share) | {one['mean']} |" for name, one in oracle.items()]
+    lines += [f"| {name.removeprefix('oracle ')} (ratio, share) | {one} |" for name, one in oracle.items()]
     return "\n".join(lines)
 
 

@@ -103,7 +103,7 @@ def bins(cell: Cell, runs: int, seed: int) -> Iterator[Bin]:
         requests = rng.poisson(per_arm, (3, runs))
         failures = rng.binomial(requests, _failure_rates(cell, rng, runs, index, hour))
         releases = tuple(np.repeat(np.arange(runs), n) for n in requests) if cell.kind == "latency" else ()
-        slowness = tuple(_slowness(cell, rng, arm, runs, hour) for arm in range(3))
+        slowness = tuple(_slowness(cell, rng, arm, runs, hour).astype(np.float32) for arm in range(3))
         milliseconds = tuple(
             slowness[arm][which] * _latencies(cell, rng, arm, len(which)) for arm, which in enumerate(releases)
         )
@@ -137,7 +137,7 @@ def _slowness(cell: Cell, rng: np.random.Generator, arm: int, runs: int, hour: f
 
 
 def _latencies(cell: Cell, rng: np.random.Generator, arm: int, n: int) -> np.ndarray:
-    milliseconds: np.ndarray = MEDIAN_MS * np.exp(SPREAD * rng.standard_normal(n))
+    milliseconds: np.ndarray = MEDIAN_MS * np.exp(SPREAD * rng.standard_normal(n, dtype=np.float32))
     if arm == 0 and cell.truth == "tail":
         milliseconds += TAIL_MS * (rng.random(n) < TAIL)
     return milliseconds

@@ -94,9 +94,25 @@ def close(state: Compared, span: Span, terms: Terms) -> Compared:
     return state.model_copy(update={"bin": Tally(), **_plain(after)})
 
 
-def evidence(state: Compared, span: Span, total: Span, terms: Terms) -> Evidence:
-    """Of all that was counted; `span` and `total` hold the requests of the open bin and of all bins."""
-    return wealth.weigh(_arrays(state), state.bin.outcomes, span.requests, state.total.outcomes, total.requests, terms)
+def evidence(state: Compared, span: Span, total: Span, terms: Terms, doubted: bool) -> Evidence:
+    """Of all that was counted.
+
+    Args:
+        state: of the metric.
+        span: requests and weights of the open bin.
+        total: requests of all bins, the open one included.
+        terms: what the metric is held to.
+        doubted: whether requests contradict the weights.
+    """
+    return wealth.weigh(
+        _arrays(state),
+        state.bin.outcomes,
+        span.requests,
+        state.total.outcomes,
+        total.requests,
+        terms,
+        np.array(doubted),
+    )
 
 
 def traced(state: Compared, seconds: float, found: Evidence) -> Compared:

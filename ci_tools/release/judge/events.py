@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 
 from ci_tools.release.judge.mixture import F64
 
-WORSE = (1.0, 1.2, 1.5, 2.0, 3.0, 6.0, 20.0, 300.0)
+WORSE = (1.0, 1.3, 1.7, 2.5, 5.0, 15.0, 300.0)
 """Ratios that are bet on for harm, as multiples of the tolerated one; the first bets nothing."""
 BETTER = (1.0, 0.8, 0.65, 0.5, 0.25, 0.03)
 """Ratios that are bet on for safety, as multiples of the margin."""

@@ -6,8 +6,10 @@ nothing but how soon a decision is seen.
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from ci_tools.errors import ConfigError, DataError
-from ci_tools.release.judge import compared, labels, latency, scores
+from ci_tools.release.judge import compared, labels, latency, routing, scores
 from ci_tools.release.judge.compared import Compared, Span, Tally
 from ci_tools.release.judge.observation import Observation, check
 from ci_tools.release.judge.policy import Policy
@@ -51,7 +53,7 @@ def update(state: State, observation: Observation, policy: Policy) -> State:
 def evidence(state: State, policy: Policy) -> dict[str, Evidence]:
     """Of every metric, now; natural logarithms of e-values."""
     found = {
-        name: compared.evidence(one, state.span, state.total, terms(name, policy))
+        name: compared.evidence(one, state.span, state.total, terms(name, policy), state.doubted)
         for name, one in state.compared.items()
     }
     if policy.flips:
@@ -72,13 +74,15 @@ def decide(state: State, policy: Policy) -> Decision:
     then = Action.CONTINUE
     if harmful:
         action, sentence = Action.ROLL_BACK, harmful[0].sentence
-    elif worst(one for one in verdicts if one.needed) is Outcome.SAFE and state.seconds >= policy.min_seconds:
+    elif _proven(state, verdicts) and state.seconds >= policy.min_seconds:
         action, sentence = Action.PROMOTE, "Every metric that promotion needs is proven to be within its margin."
     elif state.seconds >= policy.deadline_seconds:
         action, sentence = Action.INCONCLUSIVE, _undecided(open_ones, policy)
         then = Action.ROLL_BACK if policy.at_deadline == "roll_back" else Action.HOLD
     elif state.seconds - state.seen >= policy.no_traffic_seconds:
         action, sentence = Action.HOLD, f"The canary had no request for {state.seconds - state.seen:.0f} s."
+    elif state.doubted:
+        action, sentence = Action.HOLD, _misrouted(state)
     else:
         action, sentence = Action.CONTINUE, _undecided(open_ones, policy)
     return Decision(
@@ -88,6 +92,20 @@ def decide(state: State, policy: Policy) -> Decision:
         weight=_weight(state, policy) if action is Action.CONTINUE else state.span.canary_weight,
         sentence=sentence,
         verdicts=verdicts,
+    )
+
+
+def _proven(state: State, verdicts: tuple[Verdict, ...]) -> bool:
+    """Whether every needed metric is safe, by counts that can be believed."""
+    return worst(one for one in verdicts if one.needed) is Outcome.SAFE and not state.doubted
+
+
+def _misrouted(state: State) -> str:
+    span = state.span
+    return (
+        f"Requests do not arrive as routed: weights {span.canary_weight:g} and {span.baseline_weight:g} now, "
+        f"{state.total.canary:,} requests of the canary and {state.total.baseline:,} of the baseline so far. "
+        "Counts are lost, or the weights are not in force."
     )
 
 
@@ -146,6 +164,7 @@ def _close(state: State, policy: Policy) -> State:
     """End the open bin now."""
     found = {name: compared.close(one, state.span, terms(name, policy)) for name, one in state.compared.items()}
     span, length = state.span, state.seconds - state.opened
+    many, few = routing.step((np.array(state.routing[0]), np.array(state.routing[1])), span.requests)
     routed = span.canary + span.baseline + span.stable
     if not span.stable and span.canary_weight + span.baseline_weight > 0:
         routed = round(routed / (span.canary_weight + span.baseline_weight))
@@ -155,6 +174,8 @@ def _close(state: State, policy: Policy) -> State:
         "opened": state.seconds,
         "span": Span(canary_weight=span.canary_weight, baseline_weight=span.baseline_weight),
         "shift": scores.centred(state.shift),
+        "routing": (tuple(many.tolist()), tuple(few.tolist())),
+        "doubted": state.doubted or bool(routing.doubted((many, few))),
         "per_second": rate if not state.per_second else (1 - SMOOTHING) * state.per_second + SMOOTHING * rate,
     })  # fmt: skip
     with_thresholds = closed.model_copy(update={"compared": thresholds(closed, policy)})

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
-SWITCH = 0.001
+SWITCH = 0.0003
 """Part of the money that is shared out again per step."""
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ci_tools import config
 from ci_tools.config import Config
+from ci_tools.release.judge.latency import bins_down, bins_up
 
 FILE = Path("release.yaml")
 
@@ -63,8 +64,6 @@ class Quantile(Metric):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        from ci_tools.release.judge.latency import bins_down, bins_up
-
         if bins_down(self.margin_ratio) <= bins_up(self.tolerated_ratio):
             what = f"margin_ratio ({self.margin_ratio}) must exceed tolerated_ratio ({self.tolerated_ratio})"
             raise ValueError(f"{what} by a histogram bin of 1.1 %")

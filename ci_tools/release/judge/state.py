@@ -6,7 +6,7 @@ Law: State.model_validate_json(state.model_dump_json()) == state, to the last bi
 from pydantic import Field
 
 from ci_tools.config import Config
-from ci_tools.release.judge import compared, latency
+from ci_tools.release.judge import compared, latency, routing
 from ci_tools.release.judge.compared import Compared, Span
 from ci_tools.release.judge.labels import LabelState
 from ci_tools.release.judge.policy import Events, Policy
@@ -36,6 +36,10 @@ class State(Config):
     """Latency histogram of baseline and stable."""
     seen: float = 0.0
     """When the canary last had a request."""
+    routing: tuple[tuple[float, ...], tuple[float, ...]]
+    """Log wealth of the bets that requests do not arrive as routed."""
+    doubted: bool = False
+    """Whether they do not."""
     weight_since: float = 0.0
     """When the present weight was set."""
     per_second: float = 0.0
@@ -45,7 +49,12 @@ class State(Config):
 def begin(policy: Policy) -> State:
     """The state before the first request."""
     names = [name for name in policy.metrics if name.startswith(("events.", "latency."))]
-    return State(policy=policy.digest, compared={name: compared.begin(policy.burst_correlation) for name in names})
+    many, few = routing.begin()
+    return State(
+        policy=policy.digest,
+        compared={name: compared.begin(policy.burst_correlation) for name in names},
+        routing=(tuple(many.tolist()), tuple(few.tolist())),
+    )
 
 
 def terms(name: str, policy: Policy) -> Terms:

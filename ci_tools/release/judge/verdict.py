@@ -30,7 +30,7 @@ class Action(StrEnum):
     PROMOTE = "promote"
     CONTINUE = "continue"
     HOLD = "hold"
-    """Keep the weight and wait: there is no traffic to judge by."""
+    """Keep the weight and wait: there is no traffic to judge by, or counts cannot be believed."""
     INCONCLUSIVE = "inconclusive"
     """The deadline has come without evidence for either; `Decision.then` says what follows."""
     ROLL_BACK = "roll back"

@@ -141,7 +141,13 @@ def step(wealth: Wealth, bad: Outcomes, requests: Requests, terms: Terms) -> Wea
 
 
 def weigh(
-    wealth: Wealth, bad: Outcomes, requests: Requests, all_bad: Outcomes, every: Requests, terms: Terms
+    wealth: Wealth,
+    bad: Outcomes,
+    requests: Requests,
+    all_bad: Outcomes,
+    every: Requests,
+    terms: Terms,
+    doubted: NDArray[np.bool_],
 ) -> Evidence:
     """The metric's evidence now.
 
@@ -152,27 +158,29 @@ def weigh(
         all_bad: of all bins, the open one included.
         every: requests of all bins, the open one included.
         terms: what the metric is held to.
+        doubted: whether requests contradict the weights (routing.py).
     """
     harm_KJ, safe_KJ = wealth.harm_KJ, wealth.safe_KJ
     if requests.share:
         more = _coin_factors(bad, requests, terms)
         harm_KJ, safe_KJ = harm_KJ + more[0], safe_KJ + more[1]
-    harm_K, safe_K = log_total(harm_KJ), log_total(safe_KJ)
+    harm_K, safe_K, silent = log_total(harm_KJ), log_total(safe_KJ), wealth.fired | doubted
     robust_harm = log_total(wealth.robust_harm_J)
     if terms.tolerated_ratio > 1:
         # The companion's null is equality; where more is tolerated, the measured ratio must also exceed that.
         c = np.asarray(all_bad.canary) * np.asarray(every.baseline)
         b = np.asarray(all_bad.baseline) * np.asarray(every.canary)
         robust_harm = np.where(c > terms.tolerated_ratio * b, robust_harm, -np.inf)
-    harm = [(FAST, np.where(wealth.fired, -np.inf, harm_K.min(axis=-1))), (ROBUST, robust_harm)]
-    safe_fast = np.where(wealth.fired, -np.inf, safe_K.min(axis=-1))
+    harm = [(FAST, np.where(silent, -np.inf, harm_K.min(axis=-1))), (ROBUST, robust_harm)]
+    safe_fast = np.where(silent, -np.inf, safe_K.min(axis=-1))
     safe = [(SAFE_FAST, safe_fast), (SAFE_ROBUST, log_total(wealth.robust_safe_J))]
     if terms.outage_rate:
         outage_J = wealth.outage_J + events.outage_factors(bad.canary, requests.canary, terms.outage_rate)
-        harm.append((OUTAGE, np.minimum(harm_K[..., 0], log_total(outage_J))))
+        outage = np.where(doubted, -np.inf, np.minimum(harm_K[..., 0], log_total(outage_J)))
+        harm.append((OUTAGE, outage))
     if terms.margin_rate is not None:
         rate = proportion.log_e_below(all_bad.canary_margin, every.canary, terms.margin_rate)
-        safe.append((SAFE_RATE, np.where(wealth.fired, -np.inf, rate)))
+        safe.append((SAFE_RATE, np.where(silent, -np.inf, rate)))
     return Evidence(harm=combine(*harm), safe=combine(*safe))
 
 

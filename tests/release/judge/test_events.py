@@ -123,6 +123,21 @@ def test_false_alarms_stay_within_their_budget_at_every_peek(theta, ratio, per_b
     assert all(mean_at_most_one(np.exp(path)) for path in paths[::25])
 
 
+def test_weights_that_were_chosen_from_the_evidence_keep_the_budget():
+    """The canary gets more traffic where it looks bad, which would ruin a test that took the weights for given."""
+    rng, runs, prior = np.random.default_rng(29), 1500, wealth.WORSE_PRIOR
+    money, peak = wealth.begin(THETAS[-1], runs).harm_KJ, np.zeros(runs)
+    for _ in range(150):
+        now = mixture.log_total(money).min(axis=-1)
+        m, much = rng.poisson(3, runs), now > 0
+        c = rng.binomial(m, np.where(much, 0.5, 0.1))
+        lots, little = (events.log_factors(c, m - c, w, 1.0, events.WORSE, THETAS) for w in (0.5, 0.1))
+        money = mixture.step(money, np.where(much[:, None, None], lots, little), prior)
+        peak = np.maximum(peak, mixture.log_total(money).min(axis=-1))
+    assert at_most((peak >= math.log(20)).sum(), runs, 0.05)
+    assert mean_at_most_one(np.exp(mixture.log_total(money).min(axis=-1)))
+
+
 def test_ignoring_bursts_would_break_the_budget():
     rng, runs = np.random.default_rng(4), 400
     money = wealth.begin(0.0, runs).harm_KJ
@@ -132,7 +147,7 @@ def test_ignoring_bursts_would_break_the_budget():
         factors = events.log_factors(c, 6 - c, 0.5, 1.0, events.WORSE, (0.0,))
         money = mixture.step(money, factors, mixture.prior(len(events.WORSE), events.IDLE))
         peak = np.maximum(peak, mixture.log_total(money)[:, 0])
-    assert (peak >= math.log(100)).mean() > 0.1
+    assert (peak >= math.log(100)).mean() > 0.05
 
 
 @pytest.mark.parametrize(("ratio", "share"), [(1.5, 0.5), (2, 0.5), (5, 0.1), (10, 0.01)])
