@@ -1,6 +1,6 @@
 """What is remembered of one compared metric, an event or a quantile's slow requests, between observations.
 
-The tests themselves are in wealth.py; here are their plain values, the counts of the open bin, and the trace.
+The tests themselves are in wealth.py; here are their plain values, and the counts of the open bin.
 """
 
 from typing import Any
@@ -9,10 +9,9 @@ import numpy as np
 
 from ci_tools.config import Config
 from ci_tools.release.judge import wealth
+from ci_tools.release.judge.followed import Followed
 from ci_tools.release.judge.wealth import Evidence, Outcomes, Requests, Terms, Wealth
 
-POINTS = 24
-"""Of the trace; where there are more, every other one goes."""
 Row = tuple[float, ...]
 
 
@@ -55,7 +54,7 @@ class Span(Config):
         return self.canary_weight, self.baseline_weight
 
 
-class Compared(Config):
+class Compared(Followed):
     """Evidence of all closed bins, counts of the open one. Natural logarithms; shapes as in wealth.py."""
 
     harm: tuple[Row, ...]
@@ -72,10 +71,6 @@ class Compared(Config):
     """Of the open bin."""
     threshold: int | None = None
     """Latency bin beyond which a request of the open bin is slow; None for events, and where it is not known yet."""
-    peak: float = 0.0
-    """Largest evidence of harm so far: what once sufficed suffices (Ville)."""
-    trace: tuple[tuple[float, float, float], ...] = ()
-    """Points (seconds, log10 e-value for harm, for safety), evenly spaced."""
 
 
 def begin(burst_correlation: float) -> Compared:
@@ -113,15 +108,6 @@ def evidence(state: Compared, span: Span, total: Span, terms: Terms, doubted: bo
         terms,
         np.array(doubted),
     )
-
-
-def traced(state: Compared, seconds: float, found: Evidence) -> Compared:
-    """With a point more on the trace, where the last is far enough."""
-    trace = state.trace
-    if len(trace) < 2 or seconds - trace[-1][0] >= trace[1][0] - trace[0][0] - 1e-9:
-        harm, safe = (round(float(value) / np.log(10), 2) for value in found)
-        trace = (*trace, (round(seconds, 3), harm, safe))
-    return state.model_copy(update={"trace": trace[::2] if len(trace) > POINTS else trace})
 
 
 def _arrays(state: Compared) -> Wealth:

@@ -11,6 +11,7 @@ import numpy as np
 from ci_tools.errors import ConfigError, DataError
 from ci_tools.release.judge import compared, labels, latency, routing, scores
 from ci_tools.release.judge.compared import Compared, Span, Tally
+from ci_tools.release.judge.followed import Followed, peaked, traced
 from ci_tools.release.judge.observation import Observation, check
 from ci_tools.release.judge.policy import Policy
 from ci_tools.release.judge.ramp import Outcomes, next_weight
@@ -59,14 +60,17 @@ def evidence(state: State, policy: Policy) -> dict[str, Evidence]:
     if policy.flips:
         found["flips"] = scores.flip_evidence(state.flips, policy.flips)
     if policy.shift:
-        found["shift"] = scores.shift_evidence(state.shift)
+        found["shift"] = scores.shift_evidence(state.shift, state.doubted)
     if policy.labels:
         found["labels"] = labels.label_evidence(state.labels)
     return found
 
 
 def decide(state: State, policy: Policy) -> Decision:
-    """What to do now. Harm comes first, then proof, then the reasons to wait."""
+    """What to do now. Harm comes first, then proof, then the reasons to wait.
+
+    After a promotion only `roll back` still means something: labels may say so in the watch phase.
+    """
     found = evidence(state, policy)
     verdicts = tuple(verdict(name, state, found[name], policy) for name in policy.metrics)
     harmful = [one for one in verdicts if one.blocks and one.outcome is Outcome.HARMFUL]
@@ -178,27 +182,27 @@ def _close(state: State, policy: Policy) -> State:
         "doubted": state.doubted or bool(routing.doubted((many, few))),
         "per_second": rate if not state.per_second else (1 - SMOOTHING) * state.per_second + SMOOTHING * rate,
     })  # fmt: skip
-    with_thresholds = closed.model_copy(update={"compared": thresholds(closed, policy)})
-    now = evidence(with_thresholds, policy)
-    traced = {name: compared.traced(one, closed.seconds, now[name]) for name, one in with_thresholds.compared.items()}
-    return with_thresholds.model_copy(update={"compared": traced})
+    opened = closed.model_copy(update={"compared": thresholds(closed, policy)})
+    now = evidence(opened, policy)
+    return _replaced(opened, {name: traced(_followed(opened, name), opened.seconds, now[name]) for name in now})
 
 
 def _peaks(state: State, policy: Policy) -> State:
     """Keep the largest evidence of harm."""
-    now = {name: float(one.harm) for name, one in evidence(state, policy).items()}
+    now = evidence(state, policy)
+    return _replaced(state, {name: peaked(_followed(state, name), now[name]) for name in now})
 
-    def at_least(one: Compared, name: str) -> Compared:
-        return one.model_copy(update={"peak": max(one.peak, now[name])})
 
-    alone = {
-        name: part.model_copy(update={"peak": max(part.peak, now[name])})
-        for name, part in (("flips", state.flips), ("shift", state.shift), ("labels", state.labels))
-        if name in now
-    }
-    return state.model_copy(update={
-        "compared": {name: at_least(one, name) for name, one in state.compared.items()}, **alone
-    })  # fmt: skip
+def _followed(state: State, name: str) -> Followed:
+    """A metric's state by its full name."""
+    alone: dict[str, Followed] = {"flips": state.flips, "shift": state.shift, "labels": state.labels}
+    return alone[name] if name in alone else state.compared[name]
+
+
+def _replaced(state: State, found: Mapping[str, Followed]) -> State:
+    """With other states of all metrics."""
+    alone = {name: one for name, one in found.items() if name not in state.compared}
+    return state.model_copy(update={"compared": {name: found[name] for name in state.compared}, **alone})
 
 
 def _more(span: Span, counts: Mapping[str, int]) -> Span:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ci_tools.config import Config
+from ci_tools.release.judge.followed import Followed
 from ci_tools.release.judge.mean import Sample, log_factors
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.policy import Labels
@@ -18,14 +18,12 @@ from ci_tools.release.judge.scores import FLAT
 from ci_tools.release.judge.wealth import Evidence
 
 
-class LabelState(Config):
+class LabelState(Followed):
     """Log wealth of the bets, and the differences seen."""
 
     harm: tuple[float, ...] = FLAT
     safe: tuple[float, ...] = FLAT
     differences: Sample = Sample()
-    peak: float = 0.0
-    """Largest log evidence of harm so far."""
 
 
 def add_losses(state: LabelState, losses: Sequence[float], policy: Labels) -> LabelState:

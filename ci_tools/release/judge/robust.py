@@ -18,7 +18,8 @@ lemma 3): cosh x ≤ exp(x²/2), so that 2/(1 + e^(−2x)) = e^x / cosh x ≥ ex
 fast, by up to log 2 instead of 1/2 per bin.
 
 Only whole bins count: within one, exchangeability says nothing about what follows what. Where the arms' weights differ
-in a bin, it is no evidence.
+in a bin, it is no evidence. A hiccup of one pool that outlasts a bin makes the next one predictable, which no such test
+survives: bins should be as long as bursts (`bin_seconds`), and a pool on a bad machine is a bad canary.
 
 For promotion the null is ρ ≥ r1 and d = (r1·e_b·n_c − e_c·n_b) / n̄. With r1 = 1 (latency, whose margin lies in the
 threshold) the argument above holds word for word. With r1 > 1 the law of d under ρ = r1 has mean 0 and leans to the

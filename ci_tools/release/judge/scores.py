@@ -17,8 +17,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ci_tools.config import Config
 from ci_tools.release.judge import mixture, proportion
+from ci_tools.release.judge.followed import Followed
 from ci_tools.release.judge.mean import FRACTIONS, Sample, log_factors
 from ci_tools.release.judge.mixture import log_total
 from ci_tools.release.judge.observation import SCORE_BINS
@@ -29,16 +29,14 @@ FLAT = tuple(mixture.prior(len(FRACTIONS)).tolist())
 UP, DOWN = 1.0, -1.0
 
 
-class FlipState(Config):
+class FlipState(Followed):
     """Counts; they are all that the evidence needs."""
 
     pairs: int = 0
     flips: int = 0
-    peak: float = 0.0
-    """Largest log evidence of harm so far."""
 
 
-class ShiftState(Config):
+class ShiftState(Followed):
     """Log wealth of the bets, and each arm's scores."""
 
     harm_up: tuple[float, ...] = FLAT
@@ -50,8 +48,6 @@ class ShiftState(Config):
     baseline: Sample = Sample()
     centre: float = 0.5
     """m of the open bin."""
-    peak: float = 0.0
-    """Largest log evidence of harm so far."""
 
 
 def flip_evidence(state: FlipState, policy: Flips) -> Evidence:
@@ -62,8 +58,15 @@ def flip_evidence(state: FlipState, policy: Flips) -> Evidence:
     )
 
 
-def shift_evidence(state: ShiftState) -> Evidence:
-    """That scores moved by more than is tolerated; that they moved by less than the margin."""
+def shift_evidence(state: ShiftState, doubted: bool = False) -> Evidence:
+    """That scores moved by more than is tolerated; that they moved by less than the margin.
+
+    Args:
+        state: of the bets.
+        doubted: whether requests contradict the weights, on which the bets rest; then there is no evidence.
+    """
+    if doubted:
+        return Evidence(harm=np.array(-np.inf), safe=np.array(-np.inf))
     up, down, safe_up, safe_down = (
         log_total(np.array(wealth)) for wealth in (state.harm_up, state.harm_down, state.safe_up, state.safe_down)
     )

@@ -223,6 +223,17 @@ def test_trace_is_short_and_even():
     assert np.ptp(np.diff(seconds)) <= 5
 
 
+def test_every_metric_tells_its_evidence_over_time():
+    rng = np.random.default_rng(38)
+    decision = decide(play((rich(rng, 5.0 * (i + 1)) for i in range(20)), POLICY), POLICY)
+    assert {verdict.metric for verdict in decision.verdicts} == {*POLICY.metrics}
+    for verdict in decision.verdicts:
+        assert len(verdict.trace) > 5, verdict.metric
+        assert verdict.interval[0] < verdict.interval[1], verdict.metric
+        assert verdict.sentence.startswith(f"{verdict.metric}: "), verdict.metric
+        assert verdict.log10_safe == pytest.approx(verdict.trace[-1][2], abs=3)
+
+
 def test_wrong_use_is_refused():
     state = begin(POLICY)
     with pytest.raises(ConfigError, match="not the policy that this release began with"):

@@ -88,6 +88,12 @@ def test_flips():
     assert scores.flip_evidence(FlipState(), policy) == pytest.approx((0, 0))
 
 
+def test_shift_says_nothing_where_the_weights_are_not_believed():
+    state = scores.add_scores(ShiftState(), {3: 900}, {9: 900}, 0.5, POLICY)
+    assert scores.shift_evidence(state).harm > math.log(500)
+    assert scores.shift_evidence(state, doubted=True).harm == -math.inf
+
+
 def test_no_scores_change_nothing():
     assert scores.add_scores(ShiftState(), {}, {}, 0.5, POLICY) == ShiftState()
     assert scores.centred(ShiftState()) == ShiftState()
