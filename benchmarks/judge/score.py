@@ -19,7 +19,8 @@ class Rates(NamedTuple):
 
     rolled_back: tuple[float, ...]
     minutes: float | None
-    """Median over all releases, from the onset of an outage; None where fewer than half were rolled back."""
+    """Median over all releases, from the onset of an outage, before which a false alarm counts as negative; None where
+    fewer than half were rolled back."""
     promoted: tuple[float, ...]
     runs: int
 

@@ -1,4 +1,4 @@
-"""All that the judge remembers: about ten kilobytes of JSON, whatever the traffic.
+"""All that the judge remembers: ten to fifteen kilobytes of JSON, whatever the traffic.
 
 Law: State.model_validate_json(state.model_dump_json()) == state, to the last bit.
 """
