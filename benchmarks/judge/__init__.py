@@ -21,6 +21,7 @@ def main(options: Namespace) -> Result:
     with measuring("judge", options.command, vars(plan), "share of releases") as result:
         lines = campaign.run(plan, path, len(os.sched_getaffinity(0)))
         cells, oracle = score.rates(lines), score.delays(lines)
-        result.facts |= {"claims": score.claims(cells, oracle), "cells": cells, "oracle": oracle}
+        table = {cell: {rule: one._asdict() for rule, one in rules.items()} for cell, rules in cells.items()}
+        result.facts |= {"claims": score.claims(cells, oracle), "cells": table, "oracle": oracle}
         print(score.markdown(cells, oracle))
     return result
