@@ -123,8 +123,8 @@ def test_rates_count_right():
     cell = Cell("errors", "outage", "flat", 20)
     times = {"rolled_back": [31.0, 33.0, None], "promoted": [1.0, None, 2.0]}
     found = score._rates(cell, {name: [math.inf if x is None else x for x in row] for name, row in times.items()})
-    assert found.rolled_back[0] == pytest.approx(2 / 3, abs=1e-4)
-    assert found.promoted[0] == pytest.approx(2 / 3, abs=1e-4)
+    assert found.rolled_back == pytest.approx(2 / 3, abs=1e-4)
+    assert found.promoted == pytest.approx(2 / 3, abs=1e-4)
     assert found.minutes == 3.0
 
 
@@ -141,7 +141,7 @@ def test_stopped_campaign_goes_on_and_other_code_is_refused(tmp_path, monkeypatc
     assert sorted(map(json.dumps, again)) == sorted(map(json.dumps, lines))
     cells, oracle = score.rates(again), score.delays(again)
     assert "| errors none flat 20 |" in score.markdown(cells, oracle)
-    assert score.claims(cells, oracle)["Switchback at 5%: cells above its level"] == []
+    assert score.claims(cells, oracle)["Switchback at 5%: cells above 5% of false rollbacks"] == []
     path.write_text(json.dumps(lines[0] | {"code": "other"}) + "\n")
     with pytest.raises(DataError, match="other code"):
         campaign.run(plan, path, 1)

@@ -15,13 +15,15 @@ OURS = tuple(f"Switchback at {alpha:.0%}" for alpha in ALPHAS)
 
 
 class Rates(NamedTuple):
-    """Of one rule in one cell; shares come with their 95 % interval (Wilson)."""
+    """Of one rule in one cell."""
 
-    rolled_back: tuple[float, ...]
+    rolled_back: float
+    """Share of the releases."""
     minutes: float | None
     """Median over all releases, from the onset of an outage, before which a false alarm counts as negative; None where
     fewer than half were rolled back."""
-    promoted: tuple[float, ...]
+    promoted: float
+    """Share of the releases."""
     runs: int
 
 
@@ -55,8 +57,8 @@ def _rates(cell: Cell, times: Mapping[str, list[float]]) -> Rates:
     )
 
 
-def _share(said: Sequence[bool]) -> tuple[float, ...]:
-    return tuple(round(value, 4) for value in (sum(said) / len(said), *wilson(sum(said), len(said))))
+def _share(said: Sequence[bool]) -> float:
+    return round(sum(said) / len(said), 4)
 
 
 def delays(lines: Sequence[Line]) -> dict[str, float | None]:
@@ -70,21 +72,31 @@ def delays(lines: Sequence[Line]) -> dict[str, float | None]:
 
 
 def claims(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, float | None]) -> dict[str, Any]:
-    """What the table shows in a few numbers; a bound is broken where even the lower end of an interval exceeds it."""
+    """What the table shows in a few numbers, with 95 % intervals (Wilson).
+
+    A level is exceeded where even the lower end of a cell's interval lies above it.
+    """
     found: dict[str, Any] = {}
     for rule, alpha in zip(OURS, ALPHAS, strict=True):
-        false = {cell.name: cells[cell.name][rule].rolled_back for cell in traffic.cells() if cell.truth == "none"}
-        worst = max(false, key=lambda name: false[name][0])
-        found[f"{rule}: largest share of false rollbacks"] = [worst, *false[worst]]
-        found[f"{rule}: cells above its level"] = [name for name, share in false.items() if share[1] > alpha]
-        wrong = {cell.name: cells[cell.name][rule].promoted for cell in traffic.cells() if cell.truth in AT_MARGIN}
-        worst = max(wrong, key=lambda name: wrong[name][0])
-        found[f"{rule}: largest share of wrong promotions"] = [worst, *wrong[worst]]
-        found[f"{rule}: cells above the level of promotion"] = [
-            name for name, share in wrong.items() if share[1] > BETA
-        ]
+        of_rule = {name: rates[rule] for name, rates in cells.items()}
+        false = {name: _interval(of_rule[name].rolled_back, of_rule[name].runs) for name in _with(("none",))}
+        wrong = {name: _interval(of_rule[name].promoted, of_rule[name].runs) for name in _with(AT_MARGIN)}
+        for what, shares, level in (("false rollbacks", false, alpha), ("wrong promotions", wrong, BETA)):
+            worst = max(shares, key=lambda name: shares[name])
+            found[f"{rule}: largest share of {what}"] = [worst, *shares[worst]]
+            found[f"{rule}: cells above {level:.0%} of {what}"] = [n for n, share in shares.items() if share[1] > level]
     found["event test over Wald's oracle, largest mean"] = max(one or math.inf for one in oracle.values())
     return found
+
+
+def _with(truths: Sequence[str]) -> list[str]:
+    """Names of the cells in which one of these is true."""
+    return [cell.name for cell in traffic.cells() if cell.truth in truths]
+
+
+def _interval(share: float, runs: int) -> tuple[float, ...]:
+    """A share and the ends of its interval."""
+    return tuple(round(value, 4) for value in (share, *wilson(round(share * runs), runs)))
 
 
 def markdown(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, float | None]) -> str:
@@ -92,8 +104,8 @@ def markdown(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, floa
     rules = list(next(iter(cells.values())))
     lines = [f"| traffic, truth | {' | '.join(rules)} | promoted by {OURS[0]} |", "|---" * (len(rules) + 2) + "|"]
     for name, found in cells.items():
-        shown = [f"{one.rolled_back[0]:.3f} / {_minutes(one.minutes)}" for one in found.values()]
-        lines.append(f"| {name} | {' | '.join(shown)} | {found[OURS[0]].promoted[0]:.3f} |")
+        shown = [f"{one.rolled_back:.3f} / {_minutes(one.minutes)}" for one in found.values()]
+        lines.append(f"| {name} | {' | '.join(shown)} | {found[OURS[0]].promoted:.3f} |")
     lines += ["", f"| event test over Wald's oracle at {campaign.ORACLE_ALPHA:.0%} | mean |", "|---|---|"]
     lines += [f"| {name.removeprefix('oracle ')} (ratio, share) | {one} |" for name, one in oracle.items()]
     return "\n".join(lines)
