@@ -78,7 +78,7 @@ def claims(cells: Mapping[str, Mapping[str, Rates]], oracle: Mapping[str, float 
     """
     found: dict[str, Any] = {}
     for rule, alpha in zip(OURS, ALPHAS, strict=True):
-        of_rule = {name: rates[rule] for name, rates in cells.items()}
+        of_rule = {name: by_rule[rule] for name, by_rule in cells.items()}
         false = {name: _interval(of_rule[name].rolled_back, of_rule[name].runs) for name in _with(("none",))}
         wrong = {name: _interval(of_rule[name].promoted, of_rule[name].runs) for name in _with(AT_MARGIN)}
         for what, shares, level in (("false rollbacks", false, alpha), ("wrong promotions", wrong, BETA)):

@@ -1,6 +1,5 @@
 """release.yaml: what a release may cost, what stops it, and what it must prove before it is promoted."""
 
-import functools
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -189,7 +188,7 @@ class Policy(Config):
                 raise ValueError(f"metric name {name!r} must be lower case letters, digits and underscores")
         return self
 
-    @functools.cached_property
+    @property
     def metrics(self) -> dict[str, Metric]:
         """All that are judged, by full name: `events.errors`, `latency.p95`, `flips`, `shift`, `labels`."""
         found: dict[str, Metric] = {f"events.{name}": metric for name, metric in self.events.items()}
@@ -197,7 +196,7 @@ class Policy(Config):
         alone = {"flips": self.flips, "shift": self.shift, "labels": self.labels}
         return found | {name: metric for name, metric in alone.items() if metric is not None}
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of all values; a state belongs to one policy."""
         return config.digest(self)
