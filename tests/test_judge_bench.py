@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +154,15 @@ def test_oracle_needs_what_wald_says():
     )
     line = campaign.judge_oracle(Job(campaign.judge_oracle, "oracle", 0, 50, ratio=5.0, share=0.5))
     assert 0.7 < np.mean(line["delays"]) < 2
+
+
+def test_published_figures_keep_their_levels():
+    published = json.loads((Path(__file__).parents[1] / "benchmarks/results/judge-cpu.json").read_text())
+    claims, cells = published["facts"]["claims"], published["facts"]["cells"]
+    assert [name for name, found in claims.items() if " cells above " in name and found] == []
+    assert claims["event test over Wald's oracle, largest mean"] <= 1.5
+    assert set(cells) == {cell.name for cell in traffic.cells()}
+    assert cells["errors none silent 200"]["Switchback at 5%"]["promoted"] == 0
+    for cell in traffic.cells():
+        least = 1000 if cell.truth in ("none", *campaign.AT_MARGIN) else 400
+        assert cells[cell.name]["Switchback at 5%"]["runs"] >= least
