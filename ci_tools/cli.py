@@ -348,6 +348,14 @@ def gates() -> None:
     _print_json(Policy.model_json_schema())
 
 
+@schemas.command()
+def release() -> None:
+    """The schema of release.yaml."""
+    from ci_tools.release.judge import Policy
+
+    _print_json(Policy.model_json_schema())
+
+
 @schemas.callback()
 def _schemas() -> None: ...
 

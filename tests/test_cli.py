@@ -189,6 +189,14 @@ def test_schema_of_params_is_json_schema_with_units(switchback, monkeypatch, req
     assert json.loads(out)["$defs"]["Train"]["properties"]["steps"]["description"].endswith("in optimizer steps.")
 
 
+@pytest.mark.parametrize("command", ["gates", "release"])
+def test_schemas_of_the_policies_describe_every_key(switchback, command):
+    code, out, _ = switchback("schema", command)
+    schema = json.loads(out)
+    assert (code, schema["additionalProperties"]) == (0, False)
+    assert all(one.get("description") for one in schema["properties"].values() if "$ref" not in one)
+
+
 def test_schema_without_one_says_where_to_name_it(switchback, repository):
     code, _, err = switchback("schema", "params")
     assert code == 2
