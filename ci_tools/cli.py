@@ -88,12 +88,12 @@ def _run(settings: list[str] | None, force: bool, base: str, as_json: bool) -> N
         typer.echo()
         _show_verdicts(verdicts)
     with _machine_output(as_json):
-        told = _report_of_run() if verdicts else None
+        told, answer = _report_of_run() if verdicts else (None, "")
     if as_json:
         parts = {"gates": verdicts.to_json() if verdicts else None, "report": told}
         _print_json({"pipeline": walk.to_json()} | summary.to_json() | parts)
     elif told:
-        typer.echo(f"report: {told}")
+        typer.echo(f"{answer}report: {told}")
     if verdicts:
         raise typer.Exit(verdicts.exit_code)
 
@@ -424,22 +424,28 @@ def _verdict(result: Any, passed: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _report_of_run() -> str | None:
-    """Write the report of the run that was just judged; returns the path of the page, or else of the comment.
+def _report_of_run() -> tuple[str | None, str]:
+    """Write the report of the run that was just judged.
 
-    The verdicts' exit code stands, whatever of the report cannot be written; None where nothing of it could be.
+    The verdicts' exit code stands, whatever of the report cannot be written.
+
+    Returns:
+        The path of the page, or else of the comment, None where nothing could be written; and the answer, with a line
+        break, where the report is whole.
     """
     from ci_tools.report.command import COMMENT, FOLDER, write
+    from ci_tools.report.comment import answered
 
     try:
-        return str(write().page)
+        report = write()
+        return str(report.page), f"{answered(report.results).words}\n"
     except ModuleNotFoundError as error:
         say(f"the report lacks its page: {explain(error)}")
     except SwitchbackError as error:
         say(f"the report is not whole: {error}")
     except OSError as error:
         say(f"the report is not whole: {explain(error)}")
-    return str(FOLDER / COMMENT) if (FOLDER / COMMENT).is_file() else None
+    return (str(FOLDER / COMMENT) if (FOLDER / COMMENT).is_file() else None), ""
 
 
 def _show_verdicts(verdicts: Any) -> None:

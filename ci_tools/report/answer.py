@@ -52,8 +52,13 @@ class Answer:
         """One picture for all of it."""
         return SIGNS[self.outcome] if self.sure or self.outcome is not Outcome.PASSED else RESERVED
 
+    @property
+    def words(self) -> str:
+        """Without the picture, for a terminal."""
+        return self.title + (f": {self.reason}" if self.reason else "")
+
     def __str__(self) -> str:
-        return f"{self.sign} {self.title}" + (f": {self.reason}" if self.reason else "")
+        return f"{self.sign} {self.words}"
 
 
 def of(verdicts: Sequence[Judged], exit_code: int, *, base: str, selected: bool, statuses: Sequence[str]) -> Answer:

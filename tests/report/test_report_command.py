@@ -266,7 +266,7 @@ def test_run_ends_with_the_exit_code_of_the_verdicts_where_no_summary_can_be_wri
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/nonexistent/summary.md")
     code, out, err = switchback("run")
     assert code == 1, err
-    assert out.endswith("report: report/index.html\n")
+    assert out.endswith("Do not merge: 1 verdict stops it\nreport: report/index.html\n")
 
 
 def test_results_of_another_commit_than_the_run_are_refused(crossed, event):
