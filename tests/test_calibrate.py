@@ -213,7 +213,7 @@ def test_labels_come_from_the_pipeline_that_a_record_stands_in(clean, tmp_path):
 
     record = open_record(shutil.copytree(clean[0], tmp_path / "runs/seed-1"))
     (tmp_path / "data").mkdir()
-    np.savez(tmp_path / "data/train.npz", label=np.array([1.0, 1.0, 0.0]))
+    np.savez(tmp_path / "data/train.npz", label=np.array([1.0, 1.0, 0.0]), numeric=np.zeros((3, 2)))
     records = [record, open_record(clean[1])]
     labels = [calibrate._labels(one) for one in records]
     trainings = [calibrate.training.read(one) for one in records]
