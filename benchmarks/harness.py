@@ -195,3 +195,14 @@ def _git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines that a stopped campaign left; the last may be torn, and is cut off."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        path.write_bytes(whole)
+    return [json.loads(line) for line in whole.splitlines()]

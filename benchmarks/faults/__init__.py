@@ -7,7 +7,7 @@ import json
 import os
 from argparse import Namespace
 
-from benchmarks.harness import ROOT, Result, measuring, summary
+from benchmarks.harness import ROOT, Result, measuring, read_lines, summary
 from ci_tools.errors import DataError
 
 RUNS = ROOT / "build/faults"
@@ -23,7 +23,7 @@ def main(options: Namespace) -> Result:
     if options.rescore and not path.exists():
         raise DataError("no runs to judge", where=path, fix="run without --rescore")
     with measuring("faults", options.command, vars(plan), "s per run") as result:
-        lines = campaign.read(path) if options.rescore else campaign.run(plan, path, os.cpu_count() or 1)
+        lines = read_lines(path) if options.rescore else campaign.run(plan, path, os.cpu_count() or 1)
         judges = score.judges(lines)
         runs = {
             "calibrated": score.judged(lines, judges),

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.faults import lookalikes, plants, tasks
 from benchmarks.faults.tasks import Observation
-from benchmarks.harness import ROOT
+from benchmarks.harness import ROOT, read_lines
 from ci_tools.config import digest
 from ci_tools.console import QUIET, progress
 from ci_tools.errors import DataError
@@ -111,7 +111,7 @@ def run(plan: Plan, path: Path, workers: int) -> list[Line]:
         DataError: other code made the runs that are there; figures of one table come from one version of the gates.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines, code = read(path), code_digest()
+    lines, code = read_lines(path), code_digest()
     if any(line["code"] != code for line in lines):
         raise DataError("holds runs that other code made", where=path, fix="delete it, or judge them with --rescore")
     os.environ["OMP_NUM_THREADS"] = "1"  # read when a worker imports torch
@@ -130,17 +130,6 @@ def run(plan: Plan, path: Path, workers: int) -> list[Line]:
                     file.flush()
                     lines += made
     return lines
-
-
-def read(path: Path) -> list[Line]:
-    """The lines that are there; the last may be torn, and is cut off."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def code_digest() -> str:

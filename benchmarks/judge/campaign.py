@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.harness import read_lines
 from benchmarks.judge import oracle, rivals, traffic
 from benchmarks.judge.ours import Judge, Times, policy
 from benchmarks.judge.traffic import Cell
@@ -57,7 +58,7 @@ def run(plan: Plan, path: Path, workers: int) -> list[Line]:
         DataError: other code made the lines that are there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines, code = read(path), code_digest()
+    lines, code = read_lines(path), code_digest()
     if any(line["code"] != code for line in lines):
         raise DataError("holds figures that other code made", where=path, fix="delete it")
     done = {(line["what"], line["piece"]) for line in lines}
@@ -119,17 +120,6 @@ def judge_oracle(job: Job) -> Line:
     """Measure the delay of the event test for one ratio and share."""
     delays = oracle.delays(job.ratio, job.share, ORACLE_ALPHA, job.runs, SEED)
     return {"what": job.what, "piece": job.piece, "runs": job.runs, "delays": [_or_none(x) for x in delays]}
-
-
-def read(path: Path) -> list[Line]:
-    """The lines that are there; the last may be torn, and is cut off."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        path.write_bytes(whole)
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def code_digest() -> str:
