@@ -13,7 +13,6 @@ from ci_tools.config import read_yaml
 from ci_tools.errors import ConfigError, DataError, SwitchbackError
 from ci_tools.gates import files, policy
 from ci_tools.gates.files import FOLDER, VERDICTS, Verdicts
-from ci_tools.gates.policy import Policy
 from ci_tools.gates.show import worst_first
 from ci_tools.gates.verdict import Verdict
 from ci_tools.record import open_record
@@ -74,7 +73,7 @@ def _blaming(path: Path, fix: str = "run `switchback reproduce`", key: str = "")
 
 
 def _results(root: Path, verdicts: Verdicts) -> Results:
-    settings = _policy(root)
+    settings = policy.load_for_report(root)
     all_verdicts: Sequence[Verdict] = [*verdicts.verdicts, *verdicts.pending]
     if len(all_verdicts) > _VERDICTS:
         all_verdicts = worst_first(all_verdicts)
@@ -174,14 +173,6 @@ def _list(value: object) -> list[Any]:
 
 def _fingerprint(stack: Mapping[str, str]) -> dict[str, str]:
     return {name(key): name(value) for key, value in list(stack.items())[:_ENTRIES]}
-
-
-def _policy(root: Path) -> Policy:
-    """gates.yaml as it is; verdicts of a broken one were refused, and say so."""
-    try:
-        return policy.load(root / policy.FILE)
-    except ConfigError:
-        return Policy()
 
 
 def _record(root: Path, seed: int) -> Record | None:

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ci_tools import __version__
-from ci_tools.errors import ConfigError
 from ci_tools.gates import policy
 from ci_tools.gates.files import Verdicts
-from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import Run
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import numerals
@@ -25,7 +23,7 @@ def page(run: Run, verdicts: Verdicts) -> str:
     Raises:
         DataError: a file of the evaluation is damaged.
     """
-    seeds, settings = records.read(run), _settings(run)
+    seeds, settings = records.read(run), policy.load_for_report(run.root)
     rows = judged.rows(verdicts)
     not_passed, silent = judged.grouped([row for row in rows if row.verdict.outcome is not Outcome.PASSED])
     of_steps, of_metrics = curves.of_steps(seeds), curves.of_metrics(seeds)
@@ -68,14 +66,6 @@ def page(run: Run, verdicts: Verdicts) -> str:
         "gradients": shown.data,
     }
     return render(values, data)
-
-
-def _settings(run: Run) -> Policy:
-    """gates.yaml as it is; verdicts of a broken one were refused, and say so."""
-    try:
-        return policy.load(run.root / policy.FILE)
-    except ConfigError:
-        return Policy()
 
 
 def _is_of(file: Path, change: str) -> bool:
