@@ -62,7 +62,7 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     verdicts = _judge_once(heading, run, baseline)
     while wanted := _seeds_wanted(verdicts, run, baseline, settings):
         heading = _heading_again(verdicts, settings)
-        _begin(heading)
+        _open(heading)
         try:
             run, baseline = _with_more_seeds(run, baseline, wanted)
         except SwitchbackError as error:
@@ -90,7 +90,7 @@ def begin() -> None:
 def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
     """Run the tests once, those that `heading` names or else all; the files are whole whatever happens."""
     started, why = time.monotonic(), "the gates were interrupted"
-    _begin(heading)
+    _open(heading)
     try:
         why = _run_tests(FOLDER / VERDICTS, [*_run_options(run), *_base_options(baseline)], heading.selection)
     except ConfigError as error:
@@ -101,7 +101,7 @@ def _judge_once(heading: Verdicts, run: Run, baseline: Baseline) -> Verdicts:
     return verdicts
 
 
-def _begin(heading: Verdicts) -> None:
+def _open(heading: Verdicts) -> None:
     files.write(heading, FOLDER / VERDICTS)
     (FOLDER / JUNIT).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ci_tools.gates import causes
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report.numerals import plural
 
@@ -14,20 +15,8 @@ _STOPS = {1: Outcome.FAILED, 2: Outcome.ERROR, 3: Outcome.INCONCLUSIVE}
 """What stops a merge, by exit code of the gates."""
 
 
-class Judged(Protocol):
+class Judged(causes.Judged, Protocol):
     """What counts of a verdict."""
-
-    @property
-    def gate(self) -> str:
-        """Its name."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """What was found."""
-
-    @property
-    def blocks(self) -> bool:
-        """Whether that stops a merge."""
 
     @property
     def statistic(self) -> float | None:
