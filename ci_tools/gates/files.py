@@ -18,13 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from ci_tools.errors import DataError
 from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.show import details, headline, name_of
-from ci_tools.gates.verdict import Outcome, Verdict, worst
+from ci_tools.gates.verdict import Outcome, Verdict, exit_code, worst
 from ci_tools.record.files import write_atomic
 
 FOLDER = Path("gates")
 VERDICTS, JUNIT = "verdicts.json", "junit.xml"
 SCHEMA_VERSION = 1
-_EXIT_CODES = {Outcome.FAILED: 1, Outcome.ERROR: 2, Outcome.INCONCLUSIVE: 3}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +81,8 @@ class Verdicts:
 
         Refused input and no verdict at all are errors, whatever else was found.
         """
-        if self.refused or not (self.verdicts or self.pending):
-            return _EXIT_CODES[Outcome.ERROR]
-        return _EXIT_CODES[self.blocking[0].outcome] if self.blocking else 0
+        worst_blocking = self.blocking[0].outcome if self.blocking else None
+        return exit_code(worst_blocking, counts=bool(self.verdicts or self.pending) and not self.refused)
 
     def ended(self, why: str) -> "Verdicts":
         """No test that is pending will end any more; `why` is added to what stands for it."""

@@ -35,6 +35,21 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return max(outcomes, key=lambda outcome: outcome.rank, default=Outcome.INCONCLUSIVE)
 
 
+def exit_code(worst_blocking: Outcome | None, counts: bool) -> int:
+    """0 where nothing blocks; else 1 for a failure, 2 for an error, 3 for an inconclusive verdict.
+
+    Args:
+        worst_blocking: worst outcome that stops a merge; None where none does.
+        counts: whether there is a verdict, and the input was not refused; 2 otherwise.
+    """
+    if not counts:
+        return _EXIT_CODES[Outcome.ERROR]
+    return _EXIT_CODES[worst_blocking] if worst_blocking else 0
+
+
+_EXIT_CODES = {Outcome.FAILED: 1, Outcome.ERROR: 2, Outcome.INCONCLUSIVE: 3}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a gate's function found, before anyone judges it."""

@@ -18,7 +18,7 @@ from ci_tools import config
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DataError
 from ci_tools.gates.causes import cause_of, suspect
-from ci_tools.gates.verdict import Outcome, worst
+from ci_tools.gates.verdict import Outcome, exit_code, worst
 from ci_tools.harmless import one_line
 from ci_tools.record.files import write_atomic
 from ci_tools.walk import Outcome as StageOutcome
@@ -44,7 +44,6 @@ https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt
 """
 _MOST_MARKS = 2
 """Combining marks on one character; a pile of them reaches into the lines above and below."""
-_EXIT_CODES = {Outcome.FAILED: 1, Outcome.ERROR: 2, Outcome.INCONCLUSIVE: 3}
 
 
 def _checked(text: str) -> str:
@@ -296,9 +295,8 @@ class Results(Config):
     @property
     def exit_code(self) -> int:
         """As that of `switchback gate`: 0 nothing stops a merge, 1 a failure, 2 an error, 3 an inconclusive verdict."""
-        if self.refused or not self.verdicts:
-            return _EXIT_CODES[Outcome.ERROR]
-        return _EXIT_CODES[self.blocking[0].outcome] if self.blocking else 0
+        worst_blocking = self.blocking[0].outcome if self.blocking else None
+        return exit_code(worst_blocking, counts=bool(self.verdicts) and not self.refused)
 
     @property
     def cause(self) -> str:
