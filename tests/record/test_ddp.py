@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import pytest
 import torch
 
 from ci_tools.errors import RecordMismatch, TrainingFailed
-from ci_tools.record import Recorder, SeededBatches, SeededLoader, open_record
+from ci_tools.record import Recorder, SeededBatches, SeededLoader, open_record, schema
+from ci_tools.repro import manifest
 from ci_tools.repro.compare import compare
 from tests.record.server import program
 from tests.record.toy import Halver, Rows
 
-SAMPLES, BATCH, STEPS, LR = 480, 32, 90, 0.05
+SAMPLES, BATCH, STEPS, EVERY, LR = 480, 32, 90, 20, 0.05
 WROTE, FAILED, DEADLOCKED = 9, 1, -signal.SIGALRM
 
 
@@ -34,7 +36,7 @@ def train(record, *, dropout=0.0, crash_at=-1, poison_at=-1, fail_at=-1, max_rec
         params={"lr": LR, "dropout": dropout},
         seed=3,
         evaluate_every=30,
-        checkpoint_every=20,
+        checkpoint_every=EVERY,
         probe_every=25,
         keep=2,
         patience=4,
@@ -52,6 +54,8 @@ def train(record, *, dropout=0.0, crash_at=-1, poison_at=-1, fail_at=-1, max_rec
         sampler = SeededBatches(SAMPLES, BATCH, 3, rank=rank, world=world)
         for step, batch in run.steps(SeededLoader(Rows(x, y), sampler), STEPS, recover=schedule.halve):
             if step == crash_at:
+                while newest_step(record) < step - step % EVERY:  # the disk may lag behind the loop
+                    time.sleep(0.01)
                 os.kill(os.getpid(), signal.SIGKILL)
             if step == fail_at and rank == 1:
                 raise ArithmeticError("only here")
@@ -74,6 +78,11 @@ def train(record, *, dropout=0.0, crash_at=-1, poison_at=-1, fail_at=-1, max_rec
                 run.evaluated("validation", {"negative_mse": value}, best="negative_mse")
         run.load_best()
         run.finish({"steps": STEPS})
+
+
+def newest_step(record):
+    """Steps behind the newest complete checkpoint on disk."""
+    return max(map(manifest.checkpoint_step, manifest.list_checkpoints(Path(record) / schema.CHECKPOINTS)), default=0)
 
 
 def exit_when_writing(folder):
