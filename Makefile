@@ -38,5 +38,5 @@ $(READY): pyproject.toml constraints.txt
 		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
 		exit 1; }
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[train,energy,report,track,dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --editable '.[train,energy,report,track,serve,dev]' --constraint constraints.txt
 	@touch $@

@@ -1,0 +1,1 @@
+"""A model packed, signed and checked: the only thing that a server loads."""
