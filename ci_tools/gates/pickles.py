@@ -10,6 +10,7 @@ import io
 import lzma
 import os
 import pickletools
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -94,7 +95,8 @@ def _is_pickle(file: IO[bytes], head: bytes) -> bool:
     From protocol 2 on a pickle names its protocol first. Protocols 0 and 1 are letters, like any text: there it must
     hold together to its end.
     """
-    with suppress(ValueError, MemoryError):  # a damaged length asks for more memory than there is
+    with warnings.catch_warnings(), suppress(ValueError, MemoryError):  # a damaged length asks for too much memory
+        warnings.simplefilter("ignore")  # bytes that are no pickle may look like one with odd escapes
         if head.startswith(b"\x80"):
             list(islice(pickletools.genops(file), _OPCODES))
         else:

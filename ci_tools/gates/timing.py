@@ -3,6 +3,8 @@
 S = optimizer steps, W = windows of ordinary steps.
 """
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,39 +16,45 @@ FEWEST_STEPS = 24
 PERIODS = range(2, 9)
 """Distances, in steps, at which a slow worker may come round again."""
 FEWEST_PER_PHASE = 5
+WINDOWS = 20
+FEWEST_PER_SIDE = 0.25
+"""Share of the windows that must lie before a change of speed, and behind it."""
+NEARLY_ALL = 0.9
+"""Share of the windows behind a change that must be slow."""
 
 
 @gate(
-    limit=1.5,
+    limit=1.6,
     unit="times the usual step time",
     remedy="look at what else runs on the machine, at its clock and temperature, and at each rank on its own",
-    calibrated=True,
 )
 def stragglers(training: Training) -> Reading:
-    """Steps that are slow for long, or again and again at the same distance.
+    """Steps that become slow and stay so, or are slow again and again at the same distance.
 
     Steps next to a checkpoint, an evaluation, a probe, a shadow step or the start of an epoch are left out. Of the
-    rest, medians over windows are divided by their lower quartile; the k-th largest ratio counts, k being a quarter of
-    the windows and at least three, so that bursts do not. Against every j-th step being slow (2 ≤ j ≤ 8), the median
-    of each phase modulo j is divided by that of the other phases. The statistic is the larger of the two.
+    rest, medians over windows are cut in two at every place that leaves a quarter of them on either side; the ratio is
+    that which nine tenths of the windows behind the cut reach, over the median of those before it, and the largest
+    counts. A slow start, and a disturbance that ends, are no fault. Against every j-th step being slow (2 ≤ j ≤ 8),
+    the median of each phase modulo j is divided by that of the other phases. The statistic is the larger of the two.
+
+    The limit is not calibrated: what a slow step costs is the same on every machine, and the rare disturbances that
+    make the tail of clean runs are too rare to be measured by a few of them.
     """
     row = np.flatnonzero(ordinary(training))
     if len(row) < FEWEST_STEPS:
         return unmeasured(f"only {len(row)} ordinary steps were timed; {FEWEST_STEPS} tell something", steps=len(row))
     step_ms, data_ms, step = training.step_ms_S[row], training.data_ms_S[row], training.step_S[row]
-    width = max(len(row) // 20, 3)
+    width = max(len(row) // WINDOWS, 3)
     starts = range(0, len(row) - width + 1, width)
     window_W = np.array([series.median(step_ms[i : i + width]) for i in starts])
-    usual = max(float(np.quantile(window_W, 0.25)), 1e-9)
-    rank = min(max(3, len(window_W) // 4), len(window_W))
-    slow = np.argsort(window_W)[::-1][:rank]
-    lasting = float(window_W[slow[-1]]) / usual
+    cut, usual, lasting = _worst_cut(window_W)
     period, phase, periodic = _worst_phase(step, step_ms)
     if lasting >= periodic:
-        first = int(step[slow.min() * width])
-        blamed = np.isin(np.arange(len(row)) // width, slow)
+        first = int(step[cut * width])
+        blamed = np.arange(len(row)) >= cut * width
         sentence = (
-            f"Windows of {width} steps, the first at step {first}, took {lasting:.2f} times the usual {usual:.3g} ms."
+            f"From step {first} on, nine in ten windows of {width} steps took at least {lasting:.2f} times the "
+            f"{usual:.3g} ms of a step before."
         )
     else:
         blamed = step % period == phase
@@ -82,6 +90,16 @@ def ordinary(training: Training) -> NDArray[np.bool_]:
         busy_S |= step_S % training.steps_per_epoch == 0
     good_S: NDArray[np.bool_] = ~busy_S & np.isfinite(training.step_ms_S) & (training.step_ms_S > 0)
     return good_S
+
+
+def _worst_cut(window_W: F64) -> tuple[int, float, float]:
+    """Index of the first slow window, the usual time before it in ms, and the ratio; those of the worst cut."""
+    least = max(1, math.ceil(FEWEST_PER_SIDE * len(window_W)))
+    found = []
+    for cut in range(least, len(window_W) - least + 1):
+        usual = max(series.median(window_W[:cut]), 1e-9)
+        found.append((cut, usual, float(np.quantile(window_W[cut:], 1 - NEARLY_ALL)) / usual))
+    return max(found, key=lambda one: one[2])
 
 
 def _worst_phase(step: I64, step_ms: F64) -> tuple[int, int, float]:

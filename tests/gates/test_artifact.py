@@ -241,6 +241,11 @@ def test_any_bytes_can_be_looked_at(tmp_path):
         find_pickle(tmp_path / "file")
 
 
+def test_odd_escapes_in_a_text_pickle_are_no_warning(tmp_path):
+    (tmp_path / "file").write_bytes(b"S'a\\ b'\n.")
+    find_pickle(tmp_path / "file")
+
+
 def test_nothing_is_unpickled(tmp_path):
     for protocol in range(6):
         bomb = pickle.dumps(Runs(tmp_path / "ran"), protocol)
