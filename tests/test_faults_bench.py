@@ -266,3 +266,12 @@ def test_rescoring_judges_what_is_there(monkeypatch, tmp_path, lines, capsys):
     assert result.facts["calibrated"]["detected"]["divergence"]["hits"] == 2
     assert "| divergence | 2 |" in capsys.readouterr().out
     assert (tmp_path / "details.json").is_file()
+
+
+def test_rescoring_takes_the_limits_of_today_but_those_of_a_reading():
+    kept = line(CLEAN, "", {"divergence": 1.0, campaign.ALONE: 0.5})
+    kept["gates"]["slow_convergence"] = kept["gates"]["divergence"] | {"calibrated": False}
+    (found,) = campaign.with_limits_of_today([kept])
+    limits = {name: numbers["limit"] for name, numbers in found["gates"].items()}
+    assert limits == {"divergence": campaign.GATES["divergence"].limit, campaign.ALONE: 10.0, "slow_convergence": 10.0}
+    assert found["gates"]["divergence"]["statistic"] == 1.0

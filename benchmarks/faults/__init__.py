@@ -23,7 +23,10 @@ def main(options: Namespace) -> Result:
     if options.rescore and not path.exists():
         raise DataError("no runs to judge", where=path, fix="run without --rescore")
     with measuring("faults", options.command, vars(plan), "s per run") as result:
-        lines = read_lines(path) if options.rescore else campaign.run(plan, path, os.cpu_count() or 1)
+        if options.rescore:
+            lines = campaign.with_limits_of_today(read_lines(path))
+        else:
+            lines = campaign.run(plan, path, os.cpu_count() or 1)
         judges = score.judges(lines)
         runs = {
             "calibrated": score.judged(lines, judges),

@@ -46,6 +46,7 @@ PLAIN: tuple[Gate, ...] = (
     gradient_spikes, dead_units, update_ratio,
 )  # fmt: skip
 """Gates that look at the trajectory alone."""
+GATES = {gate.name: gate for gate in (*PLAIN, slow_convergence, label_noise, data_leakage, checkpoint_corruption)}
 FIRST_SCORED_SEED = 100
 """Lower seeds served to choose the severities of plants and to write the rules."""
 FIRST_CALIBRATION_SEED = 1000
@@ -137,6 +138,22 @@ def code_digest() -> str:
     folders = (ROOT / "benchmarks/faults", ROOT / "ci_tools/gates", ROOT / "ci_tools/record")
     files = sorted(path for folder in folders for path in folder.glob("*.py") if path.name != "score.py")
     return digest({path.relative_to(ROOT).as_posix(): file_digest(path) for path in files})[:12]
+
+
+def with_limits_of_today(lines: Iterable[Line]) -> list[Line]:
+    """The same statistics, beside the limits that the gates have now; a limit that a reading brought along stays."""
+
+    def renewed(name: str, numbers: Line) -> Line:
+        gate = GATES.get(name)
+        own = gate is None or gate.calibrated != numbers["calibrated"]
+        return numbers if own else numbers | {"limit": gate.limit, "floor": gate.floor}
+
+    return [
+        line | {"gates": {name: renewed(name, numbers) for name, numbers in line["gates"].items()}}
+        if "gates" in line
+        else line
+        for line in lines
+    ]
 
 
 def references(lines: Iterable[Line]) -> dict[str, Reference]:
