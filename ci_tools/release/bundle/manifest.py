@@ -59,11 +59,14 @@ class Manifest(Config):
     created: str
     """ISO 8601, UTC."""
     git_commit: str
+    """Of the verdicts; the model card names that of the training, where it differs. Empty without git."""
+    git_dirty: bool = False
+    """Whether tracked files differed from it."""
     params_digest: str
     record_digest: str
-    """Of the run record that the weights come from; empty where there is none."""
+    """SHA-256 of the run.json of the record that the weights come from, which holds those of the record's files."""
     verdicts_digest: str
-    """SHA-256 of gates/verdicts.json; empty where nothing was judged."""
+    """SHA-256 of gates/verdicts.json."""
     files: dict[str, File]
     """By path inside the bundle: every file but the manifest and the signature."""
     inputs: tuple[Tensor, ...]

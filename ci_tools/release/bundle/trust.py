@@ -1,0 +1,41 @@
+"""Whose signature counts."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from ci_tools.config import Config
+from ci_tools.release.bundle.keys import DEFAULT, public_beside
+
+GITHUB_ACTIONS = "https://token.actions.githubusercontent.com"
+
+
+class Keyless(Config):
+    """A signer without a key of its own: Sigstore's certificate for an identity that a third party vouches for."""
+
+    identity: Annotated[str, Field(min_length=1)]
+    """In full, such as https://github.com/OWNER/REPOSITORY/.github/workflows/FILE@refs/heads/main."""
+    issuer: Annotated[str, Field(min_length=1)] = GITHUB_ACTIONS
+    """Who vouches for it."""
+    trust_config: Path | None = None
+    """Sigstore's own keys and addresses, as a file; none: asked for over the network at each verification."""
+
+
+class Trust(Config):
+    """Signers of which any one is enough."""
+
+    public_keys: tuple[Path, ...] = ()
+    """PEM files."""
+    keyless: Keyless | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.public_keys and self.keyless is None:
+            raise ValueError("trusts nobody: name a public key or an identity")
+        return self
+
+
+def own() -> Trust:
+    """Trust in what this user signs: the public key beside the default signing key."""
+    return Trust(public_keys=(public_beside(DEFAULT.expanduser()),))
