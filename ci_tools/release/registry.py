@@ -1,0 +1,96 @@
+"""Bundles that were checked once and are kept for good, each in a folder named by its digest.
+
+Law: whatever is killed at whatever time, a folder named by a digest holds that whole bundle.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci_tools.errors import ConfigError, DataError, explain
+from ci_tools.release.bundle import Bundle, Trust, folder, open_bundle
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LOCK, _SCRATCH = ".lock", ".new-"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The folder of all bundles of one release service."""
+
+    path: Path
+
+    def add(self, bundle: Path, trusted: Trust | None = None) -> Bundle:
+        """Check a bundle and keep a copy of what was checked; one that is here already stays.
+
+        Args:
+            bundle: its folder.
+            trusted: whose signature counts; none: that of this user's own key.
+
+        Raises:
+            DataError: it is not what a trusted signer signed, or the copy that is here is damaged.
+            SwitchbackError: the disk refuses; nothing has changed then.
+        """
+        checked = open_bundle(bundle, trusted)
+        target = self.path / checked.digest
+        try:
+            with self._alone():
+                if not target.exists():
+                    self._put(checked, target)
+        except OSError as error:
+            raise explain(error) from None
+        return self.get(checked.digest, trusted)
+
+    def get(self, digest: str, trusted: Trust | None = None) -> Bundle:
+        """Check and read a bundle that was added.
+
+        Raises:
+            ConfigError: no such bundle here.
+            DataError: it is not what a trusted signer signed, or lies under another digest than its own.
+        """
+        path = self.path / digest
+        if not _DIGEST.fullmatch(digest) or not path.exists():
+            fix = "add it, or name one of those that `digests` lists"
+            raise ConfigError(f"no bundle {digest[:64]!r}", where=self.path, fix=fix)
+        found = open_bundle(path, trusted)
+        if found.digest != digest:
+            rule = "a bundle lies under its own digest"
+            raise DataError(
+                f"is bundle {found.digest}", where=path, rule=rule, fix="remove it, then add that bundle again"
+            )
+        return found
+
+    def digests(self) -> list[str]:
+        """Of all bundles here, in no order that means anything; unchecked."""
+        if not self.path.is_dir():
+            return []
+        return sorted(one.name for one in self.path.iterdir() if _DIGEST.fullmatch(one.name))
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process adds meanwhile; what those that were killed left half is removed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # ends with its process, however that ends
+            for left in self.path.glob(f"{_SCRATCH}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _put(self, bundle: Bundle, target: Path) -> None:
+        """Write the bytes that were checked, not those that the source may hold by now."""
+        scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.path))
+        try:
+            folder.write(scratch / bundle.digest, bundle.files)
+            (scratch / bundle.digest).rename(target)
+            folder.sync(self.path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
