@@ -77,12 +77,49 @@ def pack(
         raise explain(error) from None
 
 
+def repack(
+    bundle: Bundle, content: bytes, out: Path = BUNDLES, *, created: str = "", key: Path | None = None
+) -> Bundle:
+    """A bundle like another around a model that nobody judged, as a rehearsal or a drill needs it. It says so.
+
+    Args:
+        bundle: whose name, inputs, outputs and decision it takes.
+        content: the ONNX file.
+        out: folder of bundles.
+        created: UTC time, ISO 8601; empty: now.
+        key: private key to sign with; none: this user's.
+
+    Raises:
+        DataError: the model refers to other files.
+        ConfigError: the key breaks a rule.
+    """
+    text = f"A model made of bundle {bundle.digest} for a rehearsal. Nobody judged it.\n".encode()
+    manifest = bundle.manifest.model_copy(
+        update={
+            "created": created or now(),
+            "record_digest": "",
+            "verdicts_digest": "",
+            "files": {CARD: _file(text), MODEL: _file(content)},
+            "overrides": (),
+        }
+    )
+    private = signing_key(key)
+    try:
+        files = {MODEL: content, CARD: text, MANIFEST: _written(manifest)}
+        return _seal(files, out, private, Trust(public_keys=(public_beside(private),)))
+    except OSError as error:
+        raise explain(error) from None
+
+
 def _files(evidence: Evidence, manifest: Manifest) -> dict[str, bytes]:
     """All files but the signature."""
     text = card.write(evidence, manifest).encode()
     whole = manifest.model_copy(update={"files": dict(sorted({**manifest.files, CARD: _file(text)}.items()))})
-    written = json.dumps(whole.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
-    return {MODEL: evidence.content, CARD: text, MANIFEST: written.encode()}
+    return {MODEL: evidence.content, CARD: text, MANIFEST: _written(whole)}
+
+
+def _written(manifest: Manifest) -> bytes:
+    return (json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _seal(files: Mapping[str, bytes], out: Path, signer: Path | Keyless, trusted: Trust) -> Bundle:

@@ -12,7 +12,7 @@ from ci_tools.gates.verdict import Outcome
 from ci_tools.release.bundle import Keyless, open_bundle
 from ci_tools.release.bundle.evidence import Waiver
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Decision
-from ci_tools.release.bundle.packing import pack
+from ci_tools.release.bundle.packing import pack, repack
 from tests.release.bundle import toy
 
 
@@ -43,6 +43,17 @@ def test_equal_files_give_equal_bytes(pipeline, key):
     first, second = (pack(pipeline / out, key=key, created=toy.CREATED) for out in ("a", "b"))
     assert first.digest == second.digest
     assert {**first.files, SIGNATURE: b""} == {**second.files, SIGNATURE: b""}
+
+
+def test_bundle_around_another_model_says_that_nobody_judged_it(pipeline, key, trusted):
+    judged = pack(key=key, created=toy.CREATED)
+    another = toy.graph(made="otherwise").SerializeToString()
+    other = repack(judged, another, key=key, created=toy.CREATED)
+    assert open_bundle(other.path, trusted) == other
+    assert other.content == another
+    assert (other.manifest.inputs, other.manifest.decision) == (judged.manifest.inputs, judged.manifest.decision)
+    assert (other.manifest.record_digest, other.manifest.verdicts_digest) == ("", "")
+    assert f"bundle {judged.digest} for a rehearsal. Nobody judged it" in (other.path / CARD).read_text()
 
 
 def test_bundle_that_is_there_already_stays(pipeline, key):
