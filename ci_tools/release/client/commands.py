@@ -1,0 +1,108 @@
+"""The commands of a release service's client, as functions; each returns a result with text, JSON and an exit code."""
+
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ci_tools.console import on_terminal, progress, quiet, say
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
+from ci_tools.release.client.actor import actor as who
+from ci_tools.release.client.connection import Address, Connection
+from ci_tools.release.client.follow import follow, submit
+from ci_tools.release.client.results import Ordered, Released, Shown
+from ci_tools.release.control import Phase
+
+if TYPE_CHECKING:
+    from ci_tools.release.bundle import Trust
+
+Order = Literal["pause", "resume", "rollback", "promote"]
+PATIENCE = 60.0
+"""Seconds that a service which does not answer is waited for."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def release(
+    bundle: str,
+    address: Address,
+    *,
+    trust: "Trust | None" = None,
+    actor: str = "",
+    patience: float = PATIENCE,
+) -> Released:
+    """Add a bundle to the registry, begin its canary and follow it to its verdict.
+
+    The same call again joins the release that is on its way. Ctrl-C ends the following, not the release.
+
+    Args:
+        bundle: folder of the bundle, or the digest of one that the registry has.
+        address: of the service; a folder needs one whose home is on this machine.
+        trust: whose signatures count; none: this user's own.
+        actor: who releases; see `actor.actor`.
+        patience: seconds that a service which does not answer is waited for.
+
+    Raises:
+        DependencyUnavailable: the service does not answer.
+        ConfigError: the service refuses.
+        DataError: the bundle is not what a trusted signer signed.
+    """
+    name = who(actor)
+    digest = bundle if _DIGEST.fullmatch(bundle) else _add(Path(bundle), address, trust)
+    with Connection(address) as connection:
+        now = submit(connection, digest, name, patience, say)
+        try:
+            if now.result is None and now.phase is not Phase.WATCHING:
+                say(f"release {now.id} of bundle {digest[:12]}")
+            with progress(100, "evidence, %") if on_terminal() and not quiet() else nullcontext() as bar:
+                status = follow(connection, now, patience=patience, tell=say, bar=bar)
+        except KeyboardInterrupt:
+            return Released(release=now, interrupted=True)
+    return Released(release=status.release or now, decision=status.decision)
+
+
+def status(address: Address, *, verify: bool = False) -> Shown:
+    """What is going on; with `verify`, also whether every event of the ledger fits the one before.
+
+    A ledger can be verified without its service: it is a file.
+    """
+    verified, wrong = _verified(address) if verify else (None, None)
+    try:
+        with Connection(address) as connection:
+            return Shown(status=connection.status(), verified=verified, error=wrong)
+    except DependencyUnavailable as error:
+        if verify:
+            return Shown(status=None, verified=verified, error=wrong or error)
+        raise
+
+
+def order(name: Order, address: Address, *, reason: str, actor: str = "") -> Ordered:
+    """Pause, resume, roll back or promote, with a reason for the ledger.
+
+    Raises:
+        DependencyUnavailable: the service does not answer.
+        ConfigError: it makes no sense now; the message says what would.
+    """
+    if not reason.strip():
+        raise ConfigError("a reason is missing", where="--reason", rule="the ledger keeps why", fix="say why in a line")
+    with Connection(address) as connection:
+        return Ordered(status=connection.order(name, who(actor), reason.strip()))
+
+
+def _add(path: Path, address: Address, trust: "Trust | None") -> str:
+    if address.url:
+        rule = "the service at --url has its own registry"
+        raise ConfigError("is no digest", where=path, rule=rule, fix="add the bundle there, then give its digest here")
+    from ci_tools.release.registry import Registry
+
+    return Registry(address.home.bundles).add(path, trust).digest
+
+
+def _verified(address: Address) -> tuple[int | None, SwitchbackError | None]:
+    """Number of events, or what does not fit."""
+    from ci_tools.release.ledger import Ledger
+
+    try:
+        with Ledger(address.home.ledger, readonly=True) as ledger:
+            return ledger.verify(), None
+    except SwitchbackError as error:
+        return None, error

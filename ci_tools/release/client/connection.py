@@ -1,0 +1,150 @@
+"""A release service at the other end of a socket: questions as calls, refusals as our own errors."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from ci_tools.config import Config
+from ci_tools.errors import ConfigError, DependencyUnavailable
+from ci_tools.harmless import one_line
+from ci_tools.release.control import Event, Release, Status
+from ci_tools.release.home import Home
+
+TOKEN = "SWITCHBACK_TOKEN"  # noqa: S105 - the variable's name
+"""Environment variable with the token of a service that is asked by --url."""
+_SECONDS = 10.0
+"""For one answer."""
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+C = TypeVar("C", bound=Config)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a service is: on this machine by its home, or anywhere by URL and token."""
+
+    home: Home = field(default_factory=Home)
+    url: str = ""
+    """Such as http://127.0.0.1:8070; empty: the socket in the home."""
+    token: str = ""
+    """Of the URL; empty: SWITCHBACK_TOKEN, else the file `token` in the home."""
+
+    def __str__(self) -> str:
+        return self.url or str(self.home.socket)
+
+
+class Connection:
+    """One service; each call is a request of its own, so it outlives the service's restarts."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        if address.url:
+            headers = {"authorization": f"Bearer {_token(address)}"}
+            self._client = httpx.Client(
+                base_url=_checked(address.url), headers=headers, timeout=_SECONDS, trust_env=False
+            )
+        else:
+            transport = httpx.HTTPTransport(uds=str(address.home.socket))
+            self._client = httpx.Client(
+                base_url="http://localhost", transport=transport, timeout=_SECONDS, trust_env=False
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def status(self) -> Status:
+        """What is going on.
+
+        Raises:
+            DependencyUnavailable: the service does not answer.
+            ConfigError: it refuses, as do all calls below.
+        """
+        return self._read(self._ask("GET", "/status"), Status)
+
+    def events(self, after: int = 0) -> list[Event]:
+        """All events behind number `after`, oldest first."""
+        found: list[Event] = []
+        while True:
+            raw = self._ask("GET", f"/events?after={found[-1].seq if found else after}")
+            page = [self._read(event, Event) for event in raw.get("events", ())]
+            if not page:
+                return found
+            found += page
+
+    def submit(self, bundle: str, actor: str) -> Release:
+        """Begin a canary, or join the one of that bundle."""
+        return self._read(self._ask("POST", "/releases", {"bundle": bundle, "actor": actor}), Release)
+
+    def order(self, name: str, actor: str, reason: str) -> Status:
+        """Pause, resume, rollback or promote."""
+        return self._read(self._ask("POST", f"/{name}", {"actor": actor, "reason": reason}), Status)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
+        try:
+            self._knock()
+            answer = self._client.request(method, path, json=body)
+        except (httpx.TransportError, OSError) as error:
+            raise self._unavailable(f"does not answer ({one_line(str(error) or type(error).__name__, 120)})") from None
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise self._unavailable(f"answers with status {answer.status_code} and no JSON: is it the release service?")
+        if answer.status_code >= 500:
+            raise self._unavailable(f"cannot do it now: {one_line(str(told.get('error', '')))}")
+        if answer.status_code >= 400:
+            what, fix = (one_line(str(told.get(key, ""))) for key in ("error", "fix"))
+            raise ConfigError(what, where="release service", fix=fix)
+        return told
+
+    def _knock(self) -> None:
+        """Fail here where nobody listens: httpcore does not close a Unix socket that it could not connect."""
+        if not self.address.url:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(_SECONDS)
+                probe.connect(str(self.address.home.socket))
+
+    def _read(self, raw: Any, model: type[C]) -> C:
+        try:
+            return model.model_validate_json(json.dumps(raw))
+        except ValidationError:
+            raise self._unavailable(f"tells no {model.__name__.lower()} that this version knows") from None
+
+    def _unavailable(self, what: str) -> DependencyUnavailable:
+        fix = (
+            "look at the service's log" if self.address.url else "start it with `switchback serve`, or name its --home"
+        )
+        return DependencyUnavailable(f"the release service {what}", where=self.address, fix=fix)
+
+
+def _token(address: Address) -> str:
+    if token := address.token or os.environ.get(TOKEN, ""):
+        return token
+    try:
+        return (address.home.path / "token").read_text(encoding="utf-8").strip()
+    except OSError:
+        fix = f"set {TOKEN} to what stands in the file `token` of the service's home"
+        raise ConfigError("the service at a URL wants its token", where="--url", fix=fix) from None
+
+
+def _checked(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"is no address: {one_line(url, 80)}", where="--url", fix="give http://127.0.0.1:PORT")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        rule = "the token would cross the network readable"
+        raise ConfigError("http leaves this machine", where="--url", rule=rule, fix="use https, or an SSH tunnel")
+    return url
