@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from granian.rsgi import HTTPProtocol, ProtocolClosed, ProtocolError, Scope
+from granian.rsgi import HTTPProtocol, ProtocolClosed, ProtocolError, Scope  # type: ignore[attr-defined] # it has no __all__
 
 import ci_tools
 from ci_tools.harmless import one_line

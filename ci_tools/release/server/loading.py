@@ -17,8 +17,7 @@ def trust(settings: Settings) -> Trust | None:
     """Whose signature counts; None: that of this user's own key."""
     keyless = None
     if settings.trust_identity:
-        issuer = {"issuer": settings.trust_issuer} if settings.trust_issuer else {}
-        keyless = Keyless(identity=settings.trust_identity, **issuer)
+        keyless = Keyless(identity=settings.trust_identity, issuer=settings.trust_issuer)
     if not settings.trust_key and keyless is None:
         return None
     return Trust(public_keys=settings.trust_key, keyless=keyless)

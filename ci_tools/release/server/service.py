@@ -64,8 +64,15 @@ class _Service:
 
         delay, rows = settings.batch_delay_ms / 1e3, settings.batch_rows
         self._batching = Batching(model, rows=rows, delay=delay, limit=settings.queue, ran=ran)
-        limits = {"timeout_ms": settings.timeout_ms, "body_bytes": settings.body_bytes}
-        self._app = App(model, bundle.digest, self._batching, metrics, log, **limits)
+        self._app = App(
+            model,
+            bundle.digest,
+            self._batching,
+            metrics,
+            log,
+            timeout_ms=settings.timeout_ms,
+            body_bytes=settings.body_bytes,
+        )
         self._asked_to_end = asyncio.Event()
 
     async def run(self) -> int:
@@ -92,7 +99,7 @@ class _Service:
         if serving.done():
             raise SwitchbackError("the HTTP server ended by itself", where=f"server {self._settings.member}")
         cut_off = await self._drain()
-        server.stop()
+        server.stop()  # type: ignore[no-untyped-call]
         await serving
         self._batching.stop()
         told = f"drained, {cut_off} requests were cut off" if cut_off else "drained, every request was answered"

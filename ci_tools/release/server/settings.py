@@ -28,8 +28,8 @@ class Settings(Config):
     """Public key (PEM) whose signature counts; may be given again. Without any key and identity: this user's own."""
     trust_identity: str = ""
     """Identity whose signature counts, by Sigstore's keyless way."""
-    trust_issuer: str = ""
-    """Who vouches for that identity; GitHub Actions where it is not named."""
+    trust_issuer: str = "https://token.actions.githubusercontent.com"
+    """Who vouches for that identity."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs."""
     threads: Count = 1
