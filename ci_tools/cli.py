@@ -1,22 +1,20 @@
 """The `switchback` command. Every command imports what it needs inside itself, so that `--help` stays instant."""
 
 import errno
-import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from ci_tools import __version__
-from ci_tools.console import QUIET, say, stdout_to_stderr
+from ci_tools.console import machine_output, print_json, say
 from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
-from ci_tools.harmless import in_json, in_log
+from ci_tools.harmless import in_log
 
 try:
     import typer
+
+    from ci_tools import cli_release
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
     sys.exit(INTERRUPTED)
 
@@ -30,6 +28,7 @@ app = typer.Typer(
 )
 schemas = typer.Typer(help="Print a configuration file's JSON Schema.", no_args_is_help=True)
 app.add_typer(schemas, name="schema")
+app.add_typer(cli_release.app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Settings = Annotated[
@@ -55,22 +54,29 @@ def _root(
 
 
 @app.command()
-def run(settings: Settings = None, force: Force = False, base: Base = "", as_json: AsJson = False) -> None:
-    """Bring the pipeline up to date, summarise it, then judge it.
+def run(
+    settings: Settings = None,
+    force: Force = False,
+    base: Base = "",
+    rehearsal: Annotated[bool, typer.Option(help="Release the model on loopback, if no verdict stops it.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the pipeline up to date, judge it, rehearse the release.
 
-    Where WANDB_API_KEY or WANDB_MODE is set, W&B follows in a process beside it. Exit codes as those of `gate`.
+    Where WANDB_API_KEY or WANDB_MODE is set, W&B follows in a process beside it. Exit codes as those of `gate`, then
+    as those of `rehearse`.
     """
     from ci_tools.report.track.beside import tracking
 
     with tracking():
-        _run(settings, force, base, as_json)
+        _run(settings, force, base, rehearsal, as_json)
 
 
-def _run(settings: list[str] | None, force: bool, base: str, as_json: bool) -> None:
+def _run(settings: list[str] | None, force: bool, base: str, rehearsal: bool, as_json: bool) -> None:
     from ci_tools.gates.suite import TESTS, begin, judge
 
     begin()
-    with _machine_output(as_json):
+    with machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
         walk = reproduce(force=force, settings=settings or [])
@@ -80,22 +86,26 @@ def _run(settings: list[str] | None, force: bool, base: str, as_json: bool) -> N
     if not as_json:
         show(summary)
         typer.echo(f"\n{walk}")
-    with _machine_output(as_json):
+    with machine_output(as_json):
         verdicts = judge(base) if TESTS.is_dir() else None
         if verdicts is None:
             say(f"nothing was judged: no acceptance tests in {TESTS}")
     if verdicts and not as_json:
         typer.echo()
         _show_verdicts(verdicts)
-    with _machine_output(as_json):
+    with machine_output(as_json):
         told, answer = _report_of_run() if verdicts else (None, "")
+    if told and not as_json:
+        typer.echo(f"{answer}report: {told}")
+    with machine_output(as_json):
+        rehearsed = _rehearsed() if rehearsal and verdicts and not verdicts.exit_code else None
     if as_json:
         parts = {"gates": verdicts.to_json() if verdicts else None, "report": told}
-        _print_json({"pipeline": walk.to_json()} | summary.to_json() | parts)
-    elif told:
-        typer.echo(f"{answer}report: {told}")
-    if verdicts:
-        raise typer.Exit(verdicts.exit_code)
+        parts |= {"rehearsal": rehearsed.to_json() if rehearsed else None}
+        print_json({"pipeline": walk.to_json()} | summary.to_json() | parts)
+    elif rehearsed:
+        typer.echo(f"\n{rehearsed}")
+    raise typer.Exit((verdicts and verdicts.exit_code) or (rehearsed.exit_code if rehearsed else 0))
 
 
 @app.command()
@@ -109,12 +119,12 @@ def reproduce(
 
     Says of each stage: cached, restored or ran, why, and how long it took.
     """
-    with _machine_output(as_json):
+    with machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
         walk = reproduce(targets or [], force, settings or [])
     if as_json:
-        _print_json(walk.to_json())
+        print_json(walk.to_json())
     else:
         typer.echo(str(walk))
 
@@ -144,7 +154,7 @@ def replay(
 
     Compares them with the record bit by bit. Exit 0: confirmed, 1: not.
     """
-    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+    with TemporaryDirectory(prefix="switchback-") as folder, machine_output(as_json):
         from ci_tools.repro.replay import replay
 
         result = replay(_record(record, Path(folder)), segments, seed, say)
@@ -163,7 +173,7 @@ def calibrate(
 
     calibration.json holds each gate's statistic on runs of the current params: commit it.
     """
-    with _machine_output(as_json):
+    with machine_output(as_json):
         from ci_tools.calibrate import calibrate
 
         result = calibrate(runs, records or [])
@@ -190,12 +200,12 @@ def gate(
         result = in_force()
         _verdict(result, result.ok, as_json)
         return
-    with _machine_output(as_json):
+    with machine_output(as_json):
         from ci_tools.gates.suite import judge
 
         verdicts = judge(base, select)
     if as_json:
-        _print_json(verdicts.to_json())
+        print_json(verdicts.to_json())
     else:
         _show_verdicts(verdicts)
     raise typer.Exit(verdicts.exit_code)
@@ -222,7 +232,7 @@ def report(
     """
     if opened and source:
         raise ConfigError("there is no page to open", where="--open", rule="--from renders the comment only")
-    with _machine_output(as_json):
+    with machine_output(as_json):
         from ci_tools.report import command
         from ci_tools.report.links import parse, tracked
 
@@ -231,7 +241,7 @@ def report(
         written = command.render(source, addresses, public) if source else command.write(addresses)
         url = command.publish(written, post, status) if public else ""
     if as_json:
-        _print_json(written.to_json() | {"url": url})
+        print_json(written.to_json() | {"url": url})
     else:
         typer.echo(f"report: {written.page or written.comment}")
     if opened and written.page:
@@ -259,7 +269,7 @@ def track(
     Every step, histograms, verdicts, artifacts; told again, a run gains nothing twice. Without a key or an answer, data
     for W&B is kept in wandb/ for `wandb sync`, and the exit code is 0.
     """
-    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+    with TemporaryDirectory(prefix="switchback-") as folder, machine_output(as_json):
         from ci_tools.report.track import command
 
         paths = [Path(name) if live else _record(name, Path(folder, str(i))) for i, name in enumerate(records)]
@@ -269,7 +279,7 @@ def track(
         else:
             told = command.export(to, paths, out or Path("report", to), live=live, wait=wait)
     if as_json:
-        _print_json(told.to_json())
+        print_json(told.to_json())
     else:
         typer.echo(str(told))
     for warning in told.warnings:
@@ -289,12 +299,12 @@ def diagnose(
     Rewinds to before the onset and runs on with one change at a time; the change that clears the symptom names the
     cause. Exit 0: a cause is named, 3: none.
     """
-    with TemporaryDirectory(prefix="switchback-") as folder, _machine_output(as_json):
+    with TemporaryDirectory(prefix="switchback-") as folder, machine_output(as_json):
         from ci_tools.repro.counterfactual import diagnose
 
         found = diagnose(_record(record, Path(folder)), say, step)
     if as_json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         typer.echo(found.render())
     if not found.cause:
@@ -321,7 +331,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = examine()
     if as_json:
-        _print_json({"findings": [finding.to_json() for finding in findings]})
+        print_json({"findings": [finding.to_json() for finding in findings]})
     else:
         typer.echo("\n".join(map(str, findings)))
     if any(finding.state == "missing" for finding in findings):
@@ -337,7 +347,7 @@ def params() -> None:
     if known is None:
         fix = 'add `params = "module:Class"` under [tool.switchback]'
         raise ConfigError("names no schema of params.yaml", where="pyproject.toml", fix=fix)
-    _print_json(known.model_json_schema())
+    print_json(known.model_json_schema())
 
 
 @schemas.command()
@@ -345,7 +355,7 @@ def gates() -> None:
     """The schema of gates.yaml."""
     from ci_tools.gates.policy import Policy
 
-    _print_json(Policy.model_json_schema())
+    print_json(Policy.model_json_schema())
 
 
 @schemas.command()
@@ -353,7 +363,7 @@ def release() -> None:
     """The schema of release.yaml."""
     from ci_tools.release.judge import Policy
 
-    _print_json(Policy.model_json_schema())
+    print_json(Policy.model_json_schema())
 
 
 @schemas.callback()
@@ -383,26 +393,8 @@ def main() -> None:
 def _fail(error: SwitchbackError) -> None:
     sys.stderr.write(f"error: {in_log(str(error))}\n")
     if "--json" in sys.argv:
-        _print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})
+        print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})
     sys.exit(error.exit_code)
-
-
-@contextmanager
-def _machine_output(as_json: bool) -> Iterator[None]:
-    """With `--json`, stages and progress leave stdout to the one object."""
-    if not as_json:
-        yield
-        return
-    before = os.environ.get(QUIET)
-    os.environ[QUIET] = "1"
-    try:
-        with stdout_to_stderr():
-            yield
-    finally:
-        if before is None:
-            del os.environ[QUIET]
-        else:
-            os.environ[QUIET] = before
 
 
 def _record(name: str, folder: Path) -> Path:
@@ -417,7 +409,7 @@ def _record(name: str, folder: Path) -> Path:
 
 def _verdict(result: Any, passed: bool, as_json: bool) -> None:
     if as_json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
     else:
         typer.echo(result.render())
     if not passed:
@@ -448,11 +440,20 @@ def _report_of_run() -> tuple[str | None, str]:
     return (str(FOLDER / COMMENT) if (FOLDER / COMMENT).is_file() else None), ""
 
 
+def _rehearsed() -> Any:
+    """The rehearsal, or None where this machine or this model cannot hold one; the verdicts stand all the same."""
+    try:
+        from ci_tools.release.rehearsal import rehearse_unless_known
+
+        return rehearse_unless_known(say)
+    except ModuleNotFoundError as error:
+        say(f"the release was not rehearsed: {explain(error)}")
+    except SwitchbackError as error:
+        say(f"the release was not rehearsed: {error}")
+    return None
+
+
 def _show_verdicts(verdicts: Any) -> None:
     from ci_tools.gates.show import show
 
     show(verdicts)
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    typer.echo(in_json(json.dumps(values, indent=2, default=str)))

@@ -1,14 +1,17 @@
 """What a person sees while work goes on: a bar on a terminal, a line now and then elsewhere, nothing under `--json`.
 
-Everything here goes to stderr; stdout belongs to results.
+Everything here but `print_json` goes to stderr; stdout belongs to results.
 """
 
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
+
+from ci_tools.harmless import in_json
 
 QUIET = "SWITCHBACK_QUIET"
 """Environment variable that silences this process and the stages below it."""
@@ -61,6 +64,29 @@ def stdout_to_stderr() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(saved, 1)
         os.close(saved)
+
+
+@contextmanager
+def machine_output(wanted: bool) -> Iterator[None]:
+    """With `--json`, stages and progress leave stdout to the one object."""
+    if not wanted:
+        yield
+        return
+    before = os.environ.get(QUIET)
+    os.environ[QUIET] = "1"
+    try:
+        with stdout_to_stderr():
+            yield
+    finally:
+        if before is None:
+            del os.environ[QUIET]
+        else:
+            os.environ[QUIET] = before
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """The one object, on stdout."""
+    print(in_json(json.dumps(values, indent=2, default=str)), flush=True)  # noqa: T201
 
 
 class _Silent:

@@ -84,6 +84,9 @@ _EXTRAS = {
     "wandb": "track",
     "tensorboard": "track",
     "prometheus_client": "track",
+    **dict.fromkeys(
+        ("envoy", "granian", "httpx", "model_signing", "OpenSSL", "orjson", "starlette", "uvicorn"), "serve"
+    ),
 }
 """Of a package, the extra that brings it, where that is not `train`."""
 _REMEDIES = {

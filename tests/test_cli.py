@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ci_tools import __version__, cli
+from ci_tools import __version__, console
 from ci_tools.errors import ConfigError, RecordError
 
 MAIN = "from ci_tools.cli import main; main()"
@@ -40,7 +40,7 @@ def raising(error):
 def test_help_lists_the_commands_and_hides_internals(switchback):
     code, out, _ = switchback("--help")
     assert code == 0
-    for command in ("run", "reproduce", "compare", "replay", "doctor", "schema"):
+    for command in ("run", "reproduce", "compare", "replay", "doctor", "schema", "bundle", "release", "serve"):
         assert f"\n  {command} " in out
     assert "fingerprint" not in out
     assert "..." not in out.split("Commands:")[1], "every command's line fits"
@@ -220,8 +220,7 @@ def test_reader_that_stops_early_sees_no_traceback(repository):
 
 
 def test_json_output_silences_only_its_own_command(monkeypatch):
-
     monkeypatch.delenv("SWITCHBACK_QUIET", raising=False)
-    with cli._machine_output(True):
+    with console.machine_output(True):
         assert os.environ["SWITCHBACK_QUIET"] == "1"
     assert "SWITCHBACK_QUIET" not in os.environ

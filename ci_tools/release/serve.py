@@ -1,0 +1,37 @@
+"""`switchback serve`: the supervisor in this process, the controller as its child."""
+
+import sys
+from pathlib import Path
+
+from ci_tools.errors import ConfigError
+from ci_tools.release.home import Home
+from ci_tools.release.judge import policy
+from ci_tools.release.supervisor.settings import Settings
+from ci_tools.release.supervisor.supervisor import Supervisor
+
+
+def serve(
+    home: Path,
+    port: int,
+    api_port: int = 0,
+    rules: Path = policy.FILE,
+    public_keys: tuple[Path, ...] = (),
+    controller_settings: Path | None = None,
+) -> None:
+    """Run until SIGTERM or Ctrl-C; no process is left then.
+
+    Raises:
+        ConfigError: a setting breaks a rule, the port is taken, or another service has the folder.
+        DependencyUnavailable: Envoy is not installed.
+    """
+    policy.load(rules)  # a broken file is told before anything starts
+    for key in public_keys:
+        if not key.is_file():
+            raise ConfigError("no such file", where=key, fix="name the public key that `switchback bundle` signed for")
+    trusted = [word for key in public_keys for word in ("--trust-key", str(key.resolve()))]
+    controller = [sys.executable, "-m", "ci_tools.release.controller", "--home", str(home), "--policy", str(rules)]
+    controller += ["--api-port", str(api_port)] if api_port else []
+    controller += ["--settings", str(controller_settings)] if controller_settings else []
+    server = (sys.executable, "-m", "ci_tools.release.server", *trusted)
+    settings = Settings(server_command=server, controller_command=(*controller, *trusted))
+    Supervisor(Home(home), port=port, settings=settings).run()
