@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ci_tools.config import Config, leaves, read_yaml, validate
-from ci_tools.errors import ConfigError, DataError
+from ci_tools.errors import ConfigError, DataError, DependencyUnavailable, SwitchbackError
 
 PARAMS = Path("params.yaml")
+_REFUSED = (ConfigError.exit_code, DependencyUnavailable.exit_code)
 
 
 def schema() -> type[Config] | None:
@@ -96,13 +98,35 @@ def change(settings: Sequence[str]) -> list[str]:
     yaml.dump(params, text)
     if known is not None:
         validate(YAML(typ="safe", pure=True).load(text.getvalue()), known, where="--set")
-    draft = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}")
-    try:
-        draft.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(draft, PARAMS)
-    finally:
-        draft.unlink(missing_ok=True)
+    _replace(text.getvalue().encode())
     return [f"{key} {shown(old)} → {shown(new)}" for key, old, new in changes if old != new]
+
+
+@contextmanager
+def changed(settings: Sequence[str]) -> Iterator[list[str]]:
+    """`change` params.yaml for the body and from then on; it becomes what it was where the body refuses to go on.
+
+    That is, where it raises an error with exit code 2 or 4. After any other end the settings stay: the same command
+    resumes what was interrupted. What somebody else wrote meanwhile stays in any case.
+
+    Returns:
+        As `change`; nothing is read or written without settings.
+
+    Raises:
+        ConfigError: as `change`.
+    """
+    if not settings:
+        yield []
+        return
+    before = _as_it_is()
+    lines = change(settings)
+    after = _as_it_is()
+    try:
+        yield lines
+    except SwitchbackError as error:
+        if error.exit_code in _REFUSED and _as_it_is() == after:
+            _replace(before)
+        raise
 
 
 def shown(value: object) -> str:
@@ -122,6 +146,21 @@ def write_fingerprint(threads: int, table: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, values in (("stack.json", capture(threads)), ("inputs.json", inputs)):
         (folder / name).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _as_it_is() -> bytes:
+    """The content of params.yaml; empty where there is none."""
+    return PARAMS.read_bytes() if PARAMS.is_file() else b""
+
+
+def _replace(content: bytes) -> None:
+    """Write params.yaml, whole or not at all."""
+    draft = PARAMS.with_name(f".{PARAMS.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        os.replace(draft, PARAMS)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _content(path: Path) -> dict[str, str | int]:

@@ -38,7 +38,7 @@ from dvc_data.hashfile.hash_info import HashInfo
 from ci_tools.config import leaves
 from ci_tools.console import say
 from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, DependencyUnavailable, SwitchbackError
-from ci_tools.experiment import change, check, shown
+from ci_tools.experiment import changed, check, shown
 from ci_tools.record import open_record
 from ci_tools.record.schema import META
 from ci_tools.walk import Outcome, Step, Walk, remember
@@ -81,7 +81,8 @@ def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequen
     Args:
         targets: stage names; a matrix name stands for all of its stages.
         force: run every stage from scratch, whatever the cache holds.
-        settings: `key=value` changes of params.yaml, made first; none where another process holds DVC's lock.
+        settings: `key=value` changes of params.yaml, made first; none where another process holds DVC's lock, and none
+            stays where the walk is refused (exit code 2 or 4).
 
     Raises:
         ConfigError: params.yaml, a setting or dvc.yaml breaks a rule, a target does not exist, or params or
@@ -94,8 +95,15 @@ def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequen
     repo = open_repository()
     if not Path("dvc.yaml").is_file():
         raise ConfigError("no such file", where="dvc.yaml", fix="declare the stages")
-    with _clear_errors(), _stages_use_this_python(), _StopSignals() as stop, lock_repo(repo):
-        for line in change(settings) if settings else []:
+    with (
+        _clear_errors(),
+        _stages_use_this_python(),
+        _StopSignals() as stop,
+        lock_repo(repo),
+        changed(settings) as changes,
+        _clear_errors(),  # once more: what DVC refuses takes the settings back, too
+    ):
+        for line in changes:
             say(f"params.yaml: {line}")
         check()
         steps: list[Step] = []

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from ci_tools import experiment
-from ci_tools.errors import ConfigError, DataError
+from ci_tools.errors import ConfigError, DataError, DependencyUnavailable, TrainingFailed
 
 PARAMS = """\
 # The experiment.
@@ -93,6 +93,49 @@ def test_refused_setting_names_the_problem_and_writes_nothing(repository, settin
         experiment.change(["network.width=16", setting])
     assert text(repository) == PARAMS
     assert not [path for path in repository.iterdir() if path.name.startswith(".params")]
+
+
+def run_with_settings(error, meanwhile):
+    """A run that ends in an error."""
+    with experiment.changed(["network.width=16"]) as lines:
+        meanwhile(lines)
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (ConfigError("refused"), False),
+        (DependencyUnavailable("no disk"), False),
+        (TrainingFailed("it diverged"), True),
+        (KeyboardInterrupt(), True),
+    ],
+)
+def test_settings_of_a_run_that_is_refused_are_taken_back(repository, error, kept):
+    during = []
+    with pytest.raises(type(error)):
+        run_with_settings(error, lambda lines: during.extend([*lines, text(repository)]))
+    assert during == ["network.width 8 → 16", PARAMS.replace("width: 8", "width: 16")]
+    assert text(repository) == (PARAMS.replace("width: 8", "width: 16") if kept else PARAMS)
+
+
+def test_settings_of_a_run_that_ends_well_stay(repository):
+    with experiment.changed(["network.width=16"]):
+        pass
+    assert "width: 16" in text(repository)
+
+
+def test_what_somebody_wrote_meanwhile_is_not_taken_back(repository):
+    theirs = PARAMS.replace("8", "32")
+    with pytest.raises(ConfigError):
+        run_with_settings(ConfigError("refused"), lambda _: (repository / "params.yaml").write_text(theirs))
+    assert "width: 32" in text(repository)
+
+
+def test_without_settings_params_may_be_missing(repository):
+    (repository / "params.yaml").unlink()
+    with experiment.changed([]) as lines:
+        assert lines == []
 
 
 def test_without_schema_only_known_keys_may_change(repository):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import dvc.lock
 import pytest
@@ -248,6 +249,24 @@ def test_lock_of_another_process_is_one_clear_error_and_changes_no_params(reposi
             reproduce(settings=["train.steps=20"])
         process.communicate()
     assert "steps: 10" in (repository / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("targets", "settings", "stays"),
+    [
+        (["no such stage"], ["train.steps=20"], False),
+        (["train@1"], ["train.steps=20", "train.exit=2"], False),
+        (["train@1"], ["train.steps=20", "train.exit=1"], True),
+        (["double"], ["train.steps=20"], True),
+    ],
+)
+def test_settings_stay_unless_the_run_is_refused(repository, targets, settings, stays):
+    before = (repository / "params.yaml").read_text()
+    with suppress(SwitchbackError):
+        reproduce(targets, settings=settings)
+    after = (repository / "params.yaml").read_text()
+    assert ("steps: 20" in after) == stays
+    assert stays or after == before
 
 
 def test_outside_a_git_repository_is_one_clear_error(tmp_path, monkeypatch):
