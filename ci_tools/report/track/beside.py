@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,10 +22,6 @@ KEY = "WANDB_API_KEY"
 LOG = Path("report/track.log")
 GRACE = 4.0
 """Seconds that `switchback run` waits for the last data; without an answer from W&B they are lost."""
-_NICE = 19
-"""So that training gets the processor whenever it wants it."""
-_SESSION = Path("/proc/self/autogroup")
-"""How nice a whole session is, where Linux weighs sessions first and processes only within them."""
 
 
 def configured(environ: Mapping[str, str] = os.environ) -> bool:
@@ -94,9 +89,9 @@ def main() -> None:
     """Attend to the records below runs/ until standard input, which begins with the key, ends."""
     ended, key = threading.Event(), os.fsdecode(sys.stdin.buffer.readline()).strip()
     sys.path[:] = trusted(sys.path, Path.cwd())
-    with suppress(OSError, AttributeError):
-        os.nice(_NICE)
-    _be_nice(_NICE)
+    from ci_tools.report.track import priority
+
+    priority.give_way()
     threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
     from ci_tools.report.track.command import attend
 
@@ -117,20 +112,10 @@ def _wait_for_the_end(ended: threading.Event) -> None:
     with suppress(OSError):
         while os.read(sys.stdin.fileno(), 1024):
             continue
-    _be_nice(0)  # nobody trains any more, and somebody waits
+    from ci_tools.report.track import priority
+
     ended.set()
-
-
-def _be_nice(value: int) -> None:
-    for _ in range(3):
-        try:
-            _SESSION.write_text(str(value))
-        except BlockingIOError:
-            time.sleep(0.1)  # Linux takes no two changes within a tenth of a second
-        except OSError:
-            return
-        else:
-            return
+    priority.weigh(0)  # nobody trains any more, and somebody waits
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ci_tools.errors import DependencyUnavailable, SwitchbackError, explain
 from ci_tools.record.lock import is_written
 from ci_tools.record.reader import open_record
 from ci_tools.record.schema import META
-from ci_tools.report.track import kept, labels, wandb, workspace
+from ci_tools.report.track import kept, labels, priority, wandb, workspace
 from ci_tools.report.track.follow import Rows, follow
 from ci_tools.report.track.kept import Entry
 from ci_tools.report.track.names import plain
@@ -59,7 +59,7 @@ def track(
     Args:
         records: folders, the release's first.
         root: of the repository.
-        live: follow each record until its run ends.
+        live: follow each record until its run ends, with the lowest priority.
         wait: seconds to wait for a record that is not there yet.
         seconds: that W&B has to answer, at the start and at the end of a run.
 
@@ -68,7 +68,9 @@ def track(
         DataError: the verdicts are damaged.
         ModuleNotFoundError: the package wandb is not installed.
     """
-    teller = _Teller(Client(root, seconds), root)
+    if live:
+        priority.give_way()
+    teller = _Teller(Client(root, seconds, started=_out_of_the_way if live else lambda: None), root)
     for path in records:
         teller.record(path, follow(path, live=live, wait=wait))
     teller.verdicts(records)
@@ -92,6 +94,8 @@ def export(to: str, records: Sequence[Path], out: Path, *, live: bool = False, w
     from ci_tools.report.track import prometheus, tensorboard
 
     told = Tracked()
+    if live:
+        priority.give_way()
     for path in records:
         name = plain(path.resolve().name)
         if to == "tensorboard":
@@ -120,7 +124,8 @@ def attend(
 
     told = Tracked()
     try:
-        teller = _Teller(Client(root, seconds, key), root, forgives=(SwitchbackError, OSError))
+        client = Client(root, seconds, key, started=lambda: None if ended.is_set() else _out_of_the_way())
+        teller = _Teller(client, root, forgives=(SwitchbackError, OSError))
         told = teller.told
         while not ended.wait(EVERY):
             for path in sorted((root / "runs").glob(f"*/{META}")):
@@ -177,6 +182,11 @@ class _Teller:
     def _warn(self, warning: str) -> None:
         if warning and warning not in self.told.warnings:
             self.told.warnings.append(warning)
+
+
+def _out_of_the_way() -> None:
+    """W&B's own process, too; it has a session of its own."""
+    priority.weigh(priority.NICE)
 
 
 def _sentence(error: Exception) -> str:

@@ -72,6 +72,9 @@ def follow(
     streams, known, before = _streams(record, now.meta), now.meta, None
     while True:
         last = not live or stop()
+        if not last and _signature(record) == before and is_written(record):
+            sleep(every)
+            continue
         # The state first: a writer that is seen to have ended adds nothing to the streams that are read behind it.
         meta = open_record(record).meta
         last = last or meta.status != "running" or not is_written(record)

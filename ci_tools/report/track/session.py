@@ -48,12 +48,19 @@ class Client:
         folder: of the repository; data is kept below its `wandb/`, or below WANDB_DIR.
         seconds: as `SECONDS`.
         key: for W&B; where there is none, that of the environment or of ~/.netrc.
+        started: called whenever a run has begun, and with it, perhaps, the client's own process.
 
     Raises:
         ModuleNotFoundError: the package wandb is not installed.
     """
 
-    def __init__(self, folder: Path = Path(), seconds: float = SECONDS, key: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path = Path(),
+        seconds: float = SECONDS,
+        key: str = "",
+        started: Callable[[], None] = lambda: None,
+    ) -> None:
         # The client's reports about itself would go to a host that nobody named.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         # Copies of artifacts belong next to the runs that wait for `wandb sync`, not into the home directory.
@@ -62,7 +69,7 @@ class Client:
         os.environ.setdefault("WANDB_HTTP_TIMEOUT", str(max(round(seconds / 2), 1)))
         import wandb
 
-        self._wandb, self._seconds, self._key = wandb, seconds, key
+        self._wandb, self._seconds, self._key, self._started = wandb, seconds, key, started
         self._folder = str(Path(os.environ.get("WANDB_DIR") or folder).expanduser().resolve())
         settings = self._set_up().settings
         self.host, self.entity = str(settings.base_url), settings.entity or ""
@@ -121,7 +128,10 @@ class Client:
         return set(Path(self._folder, "wandb").glob("run-*"))
 
     def _init(self, *, commit: str, api_key: str | None = None, **about: Any) -> Any:
-        return self._wandb.init(dir=self._folder, settings=self._settings(commit, api_key), **about)
+        try:
+            return self._wandb.init(dir=self._folder, settings=self._settings(commit, api_key), **about)
+        finally:
+            self._started()
 
     def _settings(self, commit: str, api_key: str | None) -> Any:
         """Silent, without a look at the machine, and never without a limit."""

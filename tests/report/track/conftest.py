@@ -5,7 +5,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from ci_tools.report.track import priority
 from tests.record.conftest import finished as finished
+
+
+@pytest.fixture(autouse=True)
+def tests_keep_their_priority(monkeypatch):
+    """What lowers the priority of a process would lower that of all tests behind it."""
+    monkeypatch.setattr(priority, "give_way", lambda: None)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from ci_tools.record.reader import open_record
 from ci_tools.record.schema import TIMING_COLUMNS
-from ci_tools.report.track import beside, kept
+from ci_tools.report.track import kept
 from ci_tools.report.track.beside import GRACE, LOG, configured, tracking, trusted
 from ci_tools.report.track.command import attend
 from tests.record import toy
@@ -142,16 +142,28 @@ def test_process_tells_what_was_trained_and_judged_and_then_ends(tmp_path, capfd
     assert f"W&B: seed-1: {backend.url}" in capfd.readouterr().err
 
 
-@pytest.mark.skipif(not beside._SESSION.exists(), reason="this system does not weigh sessions")
-def test_process_gives_way_to_training_and_is_in_no_one_s_way_once_it_ended(tmp_path):
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="this system does not weigh sessions")
+def test_process_and_w_and_b_s_own_give_way_to_training(tmp_path, training_process):
     def nice(process):
         return int(Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1])
 
-    with project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=os.getcwd()), tracking(grace=0.0) as process:
-        while nice(process) == 0:
-            time.sleep(0.01)
-        assert nice(process) == os.getpriority(os.PRIO_PROCESS, process.pid) == 19
-    process.wait()
+    def wait_for(found):
+        deadline = time.monotonic() + 30
+        while not (last := found()):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return last
+
+    surroundings = project.surroundings(tmp_path, WANDB_MODE="offline", PYTHONPATH=os.getcwd())
+    with training_process(tmp_path / "runs/seed-1") as ask, surroundings, tracking(grace=60.0) as process:
+        ask("steps", 0, 30)
+        tracker = psutil.Process(process.pid)
+        wait_for(lambda: nice(process) == 19)
+        (own,) = wait_for(lambda: [one for one in tracker.children(recursive=True) if one.name() == "wandb-core"])
+        wait_for(lambda: nice(own) == 19)
+        assert [one.nice() for one in (tracker, own)] == [19, 19]
+        ask("end")
+    assert process.returncode == 0, (tmp_path / LOG).read_text()
 
 
 def test_process_ends_when_the_run_is_killed(tmp_path):
