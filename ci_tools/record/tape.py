@@ -227,7 +227,8 @@ class Tape:
         host, self._pending = self._pending[: len(rows)], self._pending[len(rows) :]
         columns = self._columns(host, rows)
         self._look_for_divergence(host, columns)
-        self.status = f"loss {columns['loss'][-1]:.4f} at step {host[-1].step + 1}"
+        # Losses come from the device in blocks: by now the loop is some steps further.
+        self.status = f"loss {columns['loss'][-1]:.3g} (last read, at step {host[-1].step + 1})"
         if self._writes:
             log = self._logs[schema.TRACE]
             log.append({f.name: _array(columns[f.name], f.type) for f in log.schema})
