@@ -148,7 +148,7 @@ def loss_at(training: Training, samples_G: I64) -> F64:
     calibrated=True,
 )
 def plateau(training: Training) -> Reading:
-    """The loss was still falling fast when the run ended: share of all progress made in the last quarter.
+    """Training ended before the loss reached its plateau: share of all progress made in the last quarter.
 
     A straight line makes a quarter there, an exponential approach with four time constants in the run 3 %.
     """
@@ -166,8 +166,9 @@ def plateau(training: Training) -> Reading:
     return Reading(
         statistic=share,
         diagnosis=(
-            f"The last quarter, from step {training.step_S[at]} on, brought the loss from {before:.4g} to {end:.4g}: "
-            f"{100 * share:.1f} % of all progress."
+            f"Of all that the loss gained, {100 * share:.3g} % came in the last quarter of training (from "
+            f"{before:.3g} at step {training.step_S[at]} to {end:.3g} at the end); it is next to nothing for a loss "
+            "that has levelled off."
         ),
         evidence={"null loss": start, "loss at three quarters": before, "last loss": end},
     )
