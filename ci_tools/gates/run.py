@@ -39,7 +39,7 @@ class Run:
     @cached_property
     def records(self) -> tuple[Record, ...]:
         """One run record per seed, the release's first."""
-        return tuple(open_record(self.root / "runs" / f"seed-{seed}") for seed in self.seeds)
+        return tuple(open_record(record_of(self.root, seed)) for seed in self.seeds)
 
     @property
     def release(self) -> Record:
@@ -132,6 +132,11 @@ class Baseline:
     """One sentence; empty where `run` is there."""
     failed: bool = False
     """Whether it was asked for and could not be run, so that a comparison with it is an error."""
+
+
+def record_of(root: Path, seed: int) -> Path:
+    """Folder of a seed's run record."""
+    return root / "runs" / f"seed-{seed}"
 
 
 def open_run(seeds: Sequence[int], root: Path = Path()) -> Run:

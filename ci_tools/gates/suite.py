@@ -21,7 +21,7 @@ from ci_tools.gates import policy as policies
 from ci_tools.gates.acceptance import NOT_REACHED, own_run, stated
 from ci_tools.gates.files import FOLDER, JUNIT, VERDICTS, Verdicts
 from ci_tools.gates.policy import Policy
-from ci_tools.gates.run import Baseline, Run
+from ci_tools.gates.run import Baseline, Run, record_of
 from ci_tools.gates.verdict import Outcome, Verdict
 from ci_tools.record.files import write_atomic
 from ci_tools.record.provenance import git_state, now
@@ -50,13 +50,16 @@ def judge(base: str = "", select: str = "") -> Verdicts:
         select: pytest's -k expression; empty: all tests.
 
     Raises:
-        ConfigError: no tests, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a rule.
+        ConfigError: no tests or no run yet, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a
+            rule.
         SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
     """
     begin()
     if not TESTS.is_dir():
         raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
     settings, run = policies.load(), own_run()
+    if not select:
+        _refuse_nothing(run)
     baseline, changes = _baseline(base, settings, run)
     heading = _heading(settings, run, base, changes, select)
     verdicts = _judge_once(heading, run, baseline)
@@ -73,6 +76,12 @@ def judge(base: str = "", select: str = "") -> Verdicts:
         verdicts = _judge_once(heading, run, baseline)
     _refuse_misunderstood(verdicts, settings)
     return verdicts
+
+
+def _refuse_nothing(run: Run) -> None:
+    """Refuse to judge a pipeline that has trained nothing yet, in place of an error from each of its gates."""
+    if Path("dvc.yaml").is_file() and not any(record_of(run.root, seed).exists() for seed in run.seeds):
+        raise ConfigError("nothing to judge yet", where="runs", fix="run `switchback run`")
 
 
 def begin() -> None:

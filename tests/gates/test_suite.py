@@ -302,6 +302,18 @@ def test_project_without_acceptance_tests_is_told_so(tmp_path, monkeypatch):
         suite.judge()
 
 
+def test_pipeline_that_was_never_run_is_one_clear_error_and_no_error_per_gate(tmp_path, monkeypatch):
+    project.write(tmp_path, {"test_a.py": "def test_run(run):\n    run.release\n\ndef test_data():\n    pass\n"})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    with pytest.raises(ConfigError, match=r"^runs: nothing to judge yet\. Fix: run `switchback run`$"):
+        suite.judge()
+    assert not (tmp_path / files.FOLDER / files.VERDICTS).exists()
+    assert suite.judge(select="test_data").outcome is Outcome.PASSED, "what needs no run can be asked for"
+    (tmp_path / "runs/seed-2").mkdir(parents=True)
+    assert [one.outcome for one in suite.judge().verdicts] == [Outcome.ERROR, Outcome.PASSED]
+
+
 def test_base_revision_reaches_the_tests_and_policy_changes_the_file(tmp_path, monkeypatch):
     from ci_tools.gates import Run
 
