@@ -1,8 +1,10 @@
 """The runs to compare with: those of the merge base, from DVC's cache or trained again on this machine."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -13,12 +15,13 @@ from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.gates import Baseline, Run, calibration, policy, suite
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import open_run
+from ci_tools.release.judge import policy as release
 from ci_tools.repro import fingerprint
 from ci_tools.scratch import git
 
 _PIPELINE = (".dvc", "dvc.yaml", "params.yaml")
 """Without one of these a revision has no pipeline."""
-_RELEASE_POLICY = "release.yaml"
+_CHANGED = "changed"
 _STATUS = {"A": "new", "D": "removed"}
 """Letters of `git diff --name-status`; the others mean a change."""
 _OF_THE_REVISION = ("switchback", "threads")
@@ -109,20 +112,23 @@ def policy_difference(ref: str) -> list[str]:
     """How what judges a run differs between the merge base of `ref` and HEAD, and the files now.
 
     Returns:
-        One line `FILE: what` for each value of gates.yaml, each acceptance test, calibration.json and release.yaml.
+        One line `FILE: what` for each value of gates.yaml and release.yaml, for what calibration.json says of each
+        gate, and for each acceptance test.
 
     Raises:
         ConfigError: `ref` is unknown, or gates.yaml breaks a rule.
     """
     commit = merge_base(ref)
-    judges = (str(policy.FILE), str(calibration.FILE), str(suite.TESTS), _RELEASE_POLICY)
+    judges = (str(policy.FILE), str(calibration.FILE), str(suite.TESTS), str(release.FILE))
     fields = git("diff", "--name-status", "--no-renames", "-z", commit, scratch.snapshot(), "--", *judges).split("\0")
     changed = dict(zip(fields[1::2], fields[::2], strict=False))
+    by_value = {policy.FILE: _values_changed, calibration.FILE: _limits_moved, release.FILE: _release_moved}
     lines = []
-    if changed.get(str(policy.FILE)) == "M":
-        del changed[str(policy.FILE)]
-        lines = [f"{policy.FILE}: {change}" for change in _values_changed(commit)]
-    return lines + [f"{file}: {_STATUS.get(status, 'changed')}" for file, status in changed.items()]
+    for file, moved in by_value.items():
+        if changed.get(str(file)) == "M":
+            del changed[str(file)]
+            lines += [f"{file}: {change}" for change in moved(commit)]
+    return lines + [f"{file}: {_STATUS.get(status, _CHANGED)}" for file, status in changed.items()]
 
 
 def _values_changed(commit: str) -> list[str]:
@@ -134,6 +140,34 @@ def _values_changed(commit: str) -> list[str]:
         return [f"not valid YAML in {commit[:12]}"]
     except ConfigError as error:
         return [str(error)]
+
+
+def _limits_moved(commit: str) -> list[str]:
+    """What the limits are drawn from: how many clean runs, and the largest statistic of each gate in them."""
+
+    def told(path: Path) -> Mapping[str, Any]:
+        found = calibration.load(path)
+        if found is None:
+            return {}
+        largest = {f"largest clean {gate}": max(values) for gate, values in found.statistics.items() if values}
+        return {"clean runs": len(found.seeds), **largest}
+
+    return _moved(calibration.FILE, commit, told)
+
+
+def _release_moved(commit: str) -> list[str]:
+    return _moved(release.FILE, commit, lambda path: config.leaves(release.load(path).model_dump(mode="json")))
+
+
+def _moved(file: Path, commit: str, read: Callable[[Path], Mapping[str, Any]]) -> list[str]:
+    """`key old → new` of a file that changed; where that says nothing, or one of both is no such file, `changed`."""
+    with TemporaryDirectory(prefix="switchback-") as folder:
+        before = Path(folder, file)
+        before.write_text(git("show", f"{commit}:{file}"), encoding="utf-8")
+        try:
+            return policy.changes(read(before), read(file)) or [_CHANGED]
+        except ConfigError:
+            return [_CHANGED]
 
 
 def _brought_up_to_date(folder: Path, seeds: Sequence[int], force: bool = False) -> Run:

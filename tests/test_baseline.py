@@ -13,7 +13,7 @@ from dvc.repo import Repo
 from ci_tools import baseline, scratch
 from ci_tools.errors import ConfigError, RecordError, SwitchbackError
 from ci_tools.experiment import change
-from ci_tools.gates import Baseline
+from ci_tools.gates import Baseline, calibration
 from ci_tools.gates.policy import AgainstMain, Policy
 from ci_tools.gates.run import open_run
 from ci_tools.pipeline import reproduce
@@ -314,6 +314,50 @@ def test_changed_new_and_removed_tests_and_calibration_are_part_of_the_policy(re
         "tests/model/test_new.py: new",
         "tests/model/test_removed.py: removed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ("", "ramp: {first: 0.02}\n", ["release.yaml: ramp.first 0.01 → 0.02"]),
+        ("", "at_deadline: hold\n", ["release.yaml: at_deadline roll_back → hold"]),
+        (
+            "flips: {tolerated: 0.01}\n",
+            "flips: {tolerated: 0.03, alpha_share: 2}\n",
+            ["release.yaml: flips.alpha_share 1.0 → 2.0", "release.yaml: flips.tolerated 0.01 → 0.03"],
+        ),
+        ("false_rollback: 0.01\n", "# the default\n{}\n", ["release.yaml: changed"]),
+        ("nonsense: 1\n", "{}\n", ["release.yaml: changed"]),
+    ],
+)
+def test_policy_of_releases_is_compared_value_by_value(repository, commit, before, after, expected):
+    path = repository / "release.yaml"
+    path.write_text(before or "{}\n")
+    commit("policy")
+    path.write_text(after)
+    assert baseline.policy_difference("HEAD") == expected
+
+
+def test_calibration_is_compared_by_what_its_limits_are_drawn_from(repository, commit):
+    known = calibration.Calibration(
+        params_digest="p",
+        fingerprint={},
+        commit="c",
+        date="2026-01-01",
+        seeds=(1001, 1002),
+        statistics={"divergence": (0.1, 0.2), "plateau": (0.05, 0.04)},
+        reference=calibration.Reference(samples=(64,), loss=(0.7,)),
+    )
+    calibration.save(known)
+    commit("calibration")
+    calibration.save(known.model_copy(update={"seeds": (1, 2, 3), "statistics": {"divergence": (0.1, 0.9)}}))
+    assert baseline.policy_difference("HEAD") == [
+        "calibration.json: clean runs 2 → 3",
+        "calibration.json: largest clean divergence 0.2 → 0.9",
+        "calibration.json: largest clean plateau 0.05 → unset",
+    ]
+    calibration.save(known.model_copy(update={"date": "2026-01-02"}))
+    assert baseline.policy_difference("HEAD") == ["calibration.json: changed"]
 
 
 def test_broken_policy_of_now_is_one_clear_error(repository, commit):

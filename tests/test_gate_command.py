@@ -91,6 +91,57 @@ def test_lines_stand_worst_first_with_diagnosis_and_remedy_of_what_did_not_pass(
     )
 
 
+def silent(gate, why="no base revision was named", outcome=Outcome.INCONCLUSIVE, **changes):
+    """A verdict that rests on no measurement."""
+    nothing = {"statistic": None, "interval": None, "threshold": None, "remedy": "", "evidence": {}}
+    return verdict(outcome, gate=gate, diagnosis=why, **nothing | changes)
+
+
+def test_verdicts_that_measured_nothing_for_one_reason_share_a_line(switchback, judging):
+    alike = [silent("latency"), silent("slices_against_main", subject="roc_auc"), silent("model_size")]
+    judging(made(alike[0], silent("drift", "no reference"), PASSED, *alike[1:], silent("alone", blocks=True)))
+    _, out, _ = switchback("gate")
+    assert out.partition("\n\n")[0] == (
+        "inconclusive  alone\n"
+        "              no base revision was named\n"
+        "inconclusive  latency, slices_against_main (roc_auc), model_size (3 verdicts)\n"
+        "              no base revision was named\n"
+        "inconclusive  drift\n"
+        "              no reference\n"
+        "passed        passed  12.4 [11, 13.5] > 8 robust z"
+    )
+    assert "6 inconclusive" not in out
+    assert "5 inconclusive" in out
+
+
+def test_tests_that_passed_without_a_measurement_keep_a_line_each(switchback, judging):
+    judging(made(*(silent(gate, "its test passed", Outcome.PASSED) for gate in ("a", "b"))))
+    assert switchback("gate")[1].startswith("passed  a\npassed  b\n")
+
+
+def test_on_a_terminal_one_reason_is_told_once(monkeypatch, capsys):
+    from ci_tools.gates import show
+
+    monkeypatch.setattr(show, "on_terminal", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    show.show(made(PASSED, silent("latency"), silent("model_size")))
+    out = capsys.readouterr().out
+    assert out.count("no base revision was named") == 1
+    assert "2 verdicts, see below" in out
+    assert "latency, model_size" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.123456, "0.123"), (999.6, "1000"), (1234.56, "1235"), (400_000.0, "400000"), (2e12, "2e+12"), (-0.0, "0")],
+)
+def test_three_digits_are_enough_but_steps_and_rows_are_told_in_full(value, shown):
+    from ci_tools.gates.show import number
+
+    assert number(value) == shown
+
+
 def test_on_a_terminal_the_same_is_a_table(monkeypatch, capsys):
     from ci_tools.gates import show
 

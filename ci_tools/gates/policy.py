@@ -166,7 +166,11 @@ class Judge:
 
 def difference(old: Policy, new: Policy) -> list[str]:
     """One line `key old → new` per value that differs, so that a loosened policy shows in the report."""
-    before, after = (_explicit(policy) for policy in (old, new))
+    return changes(_explicit(old), _explicit(new))
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One line `key old → new` per value that differs; a key that one side lacks is unset there."""
     return [
         f"{key} {_shown(before.get(key))} → {_shown(after.get(key))}"
         for key in sorted(before.keys() | after.keys())

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.errors import ConfigError
-from ci_tools.gates import metrics, policy, statistics
+from ci_tools.gates import floor, metrics, policy, statistics
 from ci_tools.gates.comparison import Arm, Loss, loss, noise, outlook, recorded, scored, sentence, signs, worst
 from ci_tools.gates.metrics import METRICS
 from ci_tools.gates.policy import AgainstMain, Metric, Policy
@@ -54,7 +54,12 @@ def quality_floor(run: Run, name: str, demands: Policy) -> Reading:
         interval=(short[0], short[1]),
         diagnosis=f"{name} is {found.value:.4f} over {seeds}, truly {low:.4f} to {high:.4f}; the floor is "
         f"{metric.floor:g}",
-        evidence={"value by seed": arm.by_seed(), **noise(found)},
+        evidence={
+            "value": found.value,
+            **floor.evidence(metric.floor, metric.higher_is_better),
+            "value by seed": arm.by_seed(),
+            **noise(found),
+        },
         subject=name,
     )
 

@@ -1,4 +1,7 @@
-"""Verdicts for people: a line each, worst first, then what is behind those that did not pass."""
+"""Verdicts for people: a line each, worst first, then what is behind those that did not pass.
+
+Those of which nothing was measured, all for one reason, share a line.
+"""
 
 import json
 import math
@@ -8,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ci_tools.console import on_terminal
+from ci_tools.gates import floor
 from ci_tools.gates.verdict import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -15,8 +19,13 @@ if TYPE_CHECKING:
 
 _LONGEST = 100
 """Characters of one value of the evidence."""
+_DIGITS = 3
+"""Significant ones, where nothing asks for more."""
 _ALL_DIGITS = 17
 """Tell any two floats apart."""
+_HUGE = 1e9
+"""From here on a number is written with an exponent: nobody counts the digits."""
+_BEYOND = {"≤": ">", "≥": "<"}
 _COLORS = {Outcome.PASSED: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.ERROR: "red", Outcome.FAILED: "red"}
 
 
@@ -26,13 +35,20 @@ def name_of(verdict: Verdict) -> str:
 
 
 def comparison(verdict: Verdict) -> str:
-    """Statistic and threshold, `12.4 > 8 robust z` say; empty where nothing was measured."""
+    """Statistic and threshold, `12.4 > 8 robust z` say; empty where nothing was measured.
+
+    Of `quality_floor` value and floor, `0.791 ≥ 0.75`.
+    """
     if verdict.statistic is None or verdict.threshold is None:
         return ""
-    left, sign, right = compared(verdict.statistic, verdict.threshold)
-    low, high = verdict.interval or (math.nan, math.nan)
-    interval = "" if math.isnan(low) else f" [{number(low)}, {number(high)}]"
-    return f"{left}{interval} {sign} {right} {verdict.unit}".rstrip()
+    value, limit, ends = verdict.statistic, verdict.threshold, verdict.interval or (math.nan, math.nan)
+    sign, unit = "≤", verdict.unit
+    if found := floor.of(verdict.gate, verdict.evidence):
+        value, limit, ends = found.value(value), found.value(limit), found.interval(*ends)
+        sign, unit = found.sign, ""
+    left, sign, right = compared(value, limit, within=sign)
+    interval = "" if math.isnan(ends[0]) else f" [{number(ends[0])}, {number(ends[1])}]"
+    return f"{left}{interval} {sign} {right} {unit}".rstrip()
 
 
 def headline(verdict: Verdict) -> str:
@@ -63,14 +79,25 @@ def show(verdicts: "Verdicts") -> None:
 
 def plain_lines(verdicts: "Verdicts") -> list[str]:
     """All verdicts as lines of text, worst first."""
-    ordered = worst_first(verdicts.verdicts)
-    rows = [(str(one.outcome), name_of(one) + _reservation(one), comparison(one)) for one in ordered]
-    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    groups = grouped(verdicts.verdicts)
+    rows = [(str(group[0].outcome), _names(group), comparison(group[0])) for group in groups]
+    outcomes = max((len(outcome) for outcome, _, _ in rows), default=0)
+    names = max((len(name) for _, name, numbers in rows if numbers), default=0)  # others have the line to themselves
     lines = []
-    for verdict, row in zip(ordered, rows, strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-        lines += [f"{'':<{widths[0]}}  {line}" for line in _reasons(verdict)]
+    for (verdict, *_), (outcome, name, numbers) in zip(groups, rows, strict=True):
+        lines.append(f"{outcome:<{outcomes}}  {name:<{names}}  {numbers}".rstrip())
+        lines += [f"{'':<{outcomes}}  {line}" for line in _reasons(verdict)]
     return [*lines, "", *_ending(verdicts)]
+
+
+def grouped(verdicts: Iterable[Verdict]) -> Sequence[Sequence[Verdict]]:
+    """Worst first; together those of which nothing was measured, for the same reason and with the same consequence."""
+    groups: dict[object, list[Verdict]] = {}
+    for place, one in enumerate(worst_first(verdicts)):
+        silent = one.statistic is None and one.outcome is not Outcome.PASSED
+        key = (one.outcome, one.blocks, one.diagnosis, one.remedy) if silent else place
+        groups.setdefault(key, []).append(one)
+    return list(groups.values())
 
 
 def worst_first(verdicts: Iterable[Verdict]) -> Sequence[Verdict]:
@@ -78,21 +105,35 @@ def worst_first(verdicts: Iterable[Verdict]) -> Sequence[Verdict]:
     return sorted(verdicts, key=lambda verdict: (-verdict.outcome.rank, not verdict.blocks))
 
 
-def number(value: float, digits: int = 4) -> str:
-    """Significant digits; a zero has no sign."""
+def number(value: float, digits: int = _DIGITS) -> str:
+    """Significant digits, and all of those before the point; a zero has no sign."""
+    if 10**digits - 0.5 <= abs(value) < _HUGE:
+        return f"{value:.0f}"
     return f"{value or 0.0:.{digits}g}"
 
 
-def compared(statistic: float, threshold: float) -> tuple[str, str, str]:
-    """Statistic, sign and threshold: as many digits as it takes to tell the two apart, four at least.
+def compared(statistic: float, threshold: float, within: str = "≤") -> tuple[str, str, str]:
+    """Statistic, sign and threshold: as many digits as it takes to tell the two apart, three at least.
 
     Law: the two read alike only where they are equal.
+
+    Args:
+        statistic: what was found.
+        threshold: its limit.
+        within: sign of what passes, ≤ of a limit and ≥ of a floor.
     """
-    sign = ">" if statistic > threshold else "≤"
-    digits = 4
+    passes = statistic <= threshold if within == "≤" else statistic >= threshold
+    sign = within if passes else _BEYOND[within]
+    digits = _DIGITS
     while statistic != threshold and digits < _ALL_DIGITS and number(statistic, digits) == number(threshold, digits):
         digits += 1
     return number(statistic, digits), sign, number(threshold, digits)
+
+
+def _names(group: Sequence[Verdict]) -> str:
+    """Of all verdicts of a group, how many where they are several, and whether they matter."""
+    count = f" ({len(group)} verdicts)" if len(group) > 1 else ""
+    return ", ".join(map(name_of, group)) + count + _reservation(group[0])
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
@@ -132,14 +173,18 @@ def _show_rich(verdicts: "Verdicts") -> None:
     from rich.text import Text
 
     console, table = Console(), Table("outcome", "gate", "statistic and limit", box=None, pad_edge=False)
-    ordered = worst_first(verdicts.verdicts)
-    for verdict in ordered:
+    groups = grouped(verdicts.verdicts)
+    for group in groups:
+        verdict = group[0]
         outcome = Text(str(verdict.outcome), style=_COLORS[verdict.outcome])
-        table.add_row(outcome, Text(name_of(verdict) + _reservation(verdict)), Text(comparison(verdict)))
+        # All names of a group would squeeze the other columns; they stand below, with the reason.
+        name = _names(group) if len(group) == 1 else f"{len(group)} verdicts, see below" + _reservation(verdict)
+        table.add_row(outcome, Text(name), Text(comparison(verdict)))
     console.print(table)
-    for verdict in ordered:
+    for group in groups:
+        verdict = group[0]
         if reasons := list(_reasons(verdict)):
-            console.print(Text(f"\n{name_of(verdict)}", style=f"bold {_COLORS[verdict.outcome]}"))
+            console.print(Text(f"\n{', '.join(map(name_of, group))}", style=f"bold {_COLORS[verdict.outcome]}"))
             for reason in reasons:
                 console.print(Text(f"  {reason}"))
     for line in ("", *_ending(verdicts)):

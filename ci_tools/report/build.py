@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.config import read_yaml
 from ci_tools.errors import ConfigError, DataError, SwitchbackError
-from ci_tools.gates import files, policy
+from ci_tools.gates import files, floor, policy
 from ci_tools.gates.files import FOLDER, VERDICTS, Verdicts
 from ci_tools.gates.show import worst_first
 from ci_tools.gates.verdict import Verdict
@@ -37,11 +37,13 @@ from ci_tools.walk import FILE as WALK
 from ci_tools.walk import Remembered
 from ci_tools.walk import read as read_walk
 
-_NAMING = ("layer", "column", "split", "case", "level")
+_NAMING = ("layer", "column", "split", "case", "level", floor.BETTER)
 """Evidence that names something; other text stays where it is."""
 _FACTS, _VERDICTS, _CHANGES, _RUNS, _STAGES, _ENTRIES = 12, 300, 100, 100, 200, 40
 _BECAME = ("new", "removed", "changed")
-_WORDS = {"true": True, "false": False, "unset": None, "passes": "passes", "blocks": "blocks"}
+_WORDS = {"true": True, "false": False, "unset": None}
+_KEPT = ("passes", "blocks", "roll_back", "hold")
+"""Values of a policy that are words."""
 
 
 def build(root: Path = Path()) -> Results:
@@ -233,15 +235,17 @@ def _policy_line(line: str) -> PolicyChange | PolicyFile | None:
     file, _, became = line.rpartition(": ")
     if became in _BECAME:
         return PolicyFile.model_validate({"file": name(file), "became": became})
-    left, arrow, new = line.partition(": ")[2].rpartition(" → ")
+    file, _, told = line.partition(": ")
+    left, arrow, new = told.rpartition(" → ")
     key, space, old = left.rpartition(" ")
     if not (arrow and space):
         return None
     try:
-        return PolicyChange(key=name(key), old=_value(old), new=_value(new))
+        values = {"file": file, "key": name(key), "old": _value(old), "new": _value(new)}
+        return PolicyChange.model_validate(values)
     except ValueError:
         return None
 
 
 def _value(text: str) -> Any:
-    return _WORDS[text] if text in _WORDS else float(text)
+    return _WORDS[text] if text in _WORDS else text if text in _KEPT else float(text)

@@ -12,13 +12,13 @@ _HUGE = 1e9
 """From here on a number is written with an exponent: nobody counts the digits, and there may be 300."""
 
 
-def short(value: float | None, digits: int = 4) -> str:
+def short(value: float | None, digits: int = 3) -> str:
     """Significant digits; — where there is no number."""
     return MISSING if value is None else signed(show.number(value, digits))
 
 
 def places(values: Iterable[float | None], width: float = 0.0) -> int:
-    """Decimal places for numbers that stand side by side: four significant digits of the largest.
+    """Decimal places for numbers that stand side by side: three significant digits of the largest.
 
     Args:
         values: the numbers.
@@ -26,8 +26,8 @@ def places(values: Iterable[float | None], width: float = 0.0) -> int:
     """
     largest = max((abs(value) for value in values if value), default=0.0)
     if not largest:
-        return 4
-    enough = min(max(3 - math.floor(math.log10(largest)), 0), 12)
+        return 3
+    enough = min(max(2 - math.floor(math.log10(largest)), 0), 12)
     wanted = 1 - math.floor(math.log10(width)) if 0 < width < math.inf else 0
     return min(max(enough, wanted), enough + 2)
 
@@ -54,10 +54,10 @@ def span(interval: tuple[float | None, float | None], decimals: int) -> str:
     return " to ".join(ends)
 
 
-def between(interval: tuple[float | None, float | None]) -> str:
-    """The interval of a statistic, with four significant digits; an open end is infinite."""
+def between(interval: tuple[float, float]) -> str:
+    """The interval of a statistic, with three significant digits; an open end is infinite."""
     low, high = interval
-    return f"{f'{_MINUS}∞' if low is None else short(low)} to {'+∞' if high is None else short(high)}"
+    return f"{f'{_MINUS}∞' if low == -math.inf else short(low)} to {'+∞' if high == math.inf else short(high)}"
 
 
 def seconds(value: float | None) -> str:

@@ -228,12 +228,17 @@ class Stage(Config):
     """Of its last real run; None where unknown."""
 
 
-class PolicyChange(Config):
-    """One value of gates.yaml that differs from the base revision's; None stands for unset."""
+PolicyValue = float | bool | Literal["passes", "blocks", "roll_back", "hold"] | None
+"""None stands for unset."""
 
+
+class PolicyChange(Config):
+    """One value that judges and differs from the base revision's."""
+
+    file: Literal["gates.yaml", "calibration.json", "release.yaml"] = "gates.yaml"
     key: Name
-    old: float | bool | Literal["passes", "blocks"] | None = None
-    new: float | bool | Literal["passes", "blocks"] | None = None
+    old: PolicyValue = None
+    new: PolicyValue = None
 
 
 class PolicyFile(Config):

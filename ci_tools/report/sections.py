@@ -208,7 +208,7 @@ def _failure(one: Judged, results: Results, evidence: bool) -> str:
     parts = ["\\\n".join(lines)]
     if evidence and one.facts:
         rows = [
-            (code(fact.name), code(fact.value) if isinstance(fact.value, str) else numerals.short(fact.value, 6))
+            (code(fact.name), code(fact.value) if isinstance(fact.value, str) else numerals.short(fact.value))
             for fact in one.facts
         ]
         parts.append(details("Evidence", table(("what", "value"), rows, right=(1,))))
@@ -238,8 +238,11 @@ def _drawn(curve: Curve, runs: int, picture: bool) -> str:
 
 
 def _changes(changes: Sequence[PolicyChange]) -> list[str]:
-    rows = [(code(one.key), _setting(one.old), _setting(one.new)) for one in changes]
-    return [table(("gates.yaml", "before", "now"), rows, right=(1, 2))] if rows else []
+    """A table per file."""
+    rows: dict[str, list[tuple[str, ...]]] = {}
+    for one in changes:
+        rows.setdefault(one.file, []).append((code(one.key), _setting(one.old), _setting(one.new)))
+    return [table((file, "before", "now"), told, right=(1, 2)) for file, told in rows.items()]
 
 
 def _setting(value: float | bool | str | None) -> str:

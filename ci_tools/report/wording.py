@@ -1,5 +1,8 @@
 """Verdicts and changes in words: composed from our own catalogue and from numbers, with names as code."""
 
+import math
+
+from ci_tools.gates import floor
 from ci_tools.gates.policy import PER_METRIC
 from ci_tools.gates.show import compared
 from ci_tools.gates.verdict import Outcome
@@ -43,12 +46,16 @@ def measured(one: Judged) -> str:
     """Statistic and limit with unit; empty where nothing was measured."""
     if one.statistic is None or one.threshold is None:
         return ""
+    value, limit, sign = one.statistic, one.threshold, "≤"
+    low, high = (-math.inf, math.inf) if one.interval is None else one.interval
+    ends = (-math.inf if low is None else low, math.inf if high is None else high)
     entry = catalogue.entries().get(one.gate)
     unit = f" {entry.unit}" if entry else ""
-    between = ""
-    if one.interval and one.interval[0] != one.interval[1]:
-        between = f" (interval {numerals.between(one.interval)})"
-    left, sign, right = compared(one.statistic, one.threshold)
+    if found := floor.of(one.gate, {fact.name: fact.value for fact in one.facts}):
+        value, limit, ends = found.value(value), found.value(limit), found.interval(*ends)
+        sign, unit = found.sign, ""
+    between = f" (interval {numerals.between(ends)})" if one.interval and ends[0] != ends[1] else ""
+    left, sign, right = compared(value, limit, within=sign)
     return f"{numerals.signed(left)}{between} {sign} {numerals.signed(right)}{unit}"
 
 

@@ -254,6 +254,14 @@ def test_without_a_comparison_the_lowest_of_the_large_slices_are_told(run):
             "gates.yaml: gates.a.inconclusive passes → blocks",
             PolicyChange(key="gates.a.inconclusive", old="passes", new="blocks"),
         ),
+        (
+            "release.yaml: at_deadline roll_back → hold",
+            PolicyChange(file="release.yaml", key="at_deadline", old="roll_back", new="hold"),
+        ),
+        (
+            "calibration.json: largest clean divergence 0.2 → 0.9",
+            PolicyChange(file="calibration.json", key="largest clean divergence", old=0.2, new=0.9),
+        ),
     ],
 )
 def test_policy_change_crosses_as_key_and_values(run, line, change):
@@ -264,7 +272,8 @@ def test_policy_change_crosses_as_key_and_values(run, line, change):
 
 
 @pytest.mark.parametrize(
-    "line", ["gates.yaml: not valid YAML in 1234", "gates.yaml: a b → c d", "gates.yaml: x → nan", "x"]
+    "line",
+    ["gates.yaml: not valid YAML in 1234", "gates.yaml: a b → c d", "gates.yaml: x → nan", "x", "other.yaml: a 1 → 2"],
 )
 def test_policy_line_of_another_form_is_told_without_its_words(run, line):
     judge(run, verdict(), policy_changes=(line,), base="main")

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from ci_tools.report import numerals
@@ -6,13 +8,13 @@ from ci_tools.report import numerals
 @pytest.mark.parametrize(
     ("values", "width", "places"),
     [
-        ([0.79], 0.0, 4),
-        ([0.0226], 0.0, 5),
+        ([0.79], 0.0, 3),
+        ([0.0226], 0.0, 4),
         ([0.98], 0.0015, 4),
         ([0.98], 0.0001, 5),
-        ([0.98], 1e-9, 6),
+        ([0.98], 1e-9, 5),
         ([1234.5], 0.0, 0),
-        ([], 0.0, 4),
+        ([], 0.0, 3),
     ],
 )
 def test_decimal_places_show_the_change(values, width, places):
@@ -37,7 +39,7 @@ def test_signs_are_such_that_no_line_breaks_behind_them():
     assert numerals.fixed(0.5, 2, plus=True) == "+0.50"
     assert numerals.short(-1e-9) == "\u22121e\u221209"
     assert numerals.span((None, 0.5), 1) == "\u2212∞ to +0.5"
-    assert numerals.between((-0.5, None)) == "\u22120.5 to +∞"
+    assert numerals.between((-0.5, math.inf)) == "\u22120.5 to +∞"
 
 
 @pytest.mark.parametrize("value", [-1e-7, 1e-7, -0.0, 0.0])

@@ -55,7 +55,7 @@ def test_change_is_here_minus_main_with_its_interval():
         (cases.judged("drift", Outcome.PASSED, 0.1, 0.25), "0.1 ≤ 0.25 PSI"),
         (cases.judged("drift", Outcome.FAILED, 0.6, 0.25, (0.5, None)), "0.6 (interval 0.5 to +∞) > 0.25 PSI"),
         (cases.judged("drift", Outcome.PASSED, 0.1, 0.25, (0.1, 0.1)), "0.1 ≤ 0.25 PSI"),
-        (cases.judged("empty_rows", Outcome.FAILED, 1234567.0, 2.0), "1.235e+06 > 2"),
+        (cases.judged("empty_rows", Outcome.FAILED, 1234567.0, 2.0), "1234567 > 2"),
         (cases.judged("drift", Outcome.INCONCLUSIVE, None, 0.25), ""),
         (cases.judged("empty_rows", Outcome.FAILED, 0.200004, 0.2), "0.200004 > 0.2"),
         (cases.judged("empty_rows", Outcome.PASSED, -0.0, 0.0), "0 ≤ 0"),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ci_tools.gates import floor
 from ci_tools.gates.files import Verdicts
 from ci_tools.gates.show import compared, worst_first
 from ci_tools.gates.verdict import Outcome, Verdict
@@ -57,7 +58,11 @@ class Row:
     measured: str
     interval: str
     limit: str
+    sign: str
+    """Between a statistic and its limit where it passes."""
+    unit: str
     whisker: Whisker | None
+    """Of the verdict's own statistic, which is larger where it is worse."""
     evidence: Node | None
     pending: bool = False
 
@@ -138,14 +143,14 @@ def banner(verdicts: Verdicts, statuses: Sequence[str]) -> Banner:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits and a true minus sign; a dash for what was not measured."""
+    """Three significant digits and a true minus sign; a dash for what was not measured."""
     if value is None or math.isnan(value):
         return MISSING
     return signed(f"{value:g}".replace("inf", "∞")) if math.isinf(value) else short(value)
 
 
 def steady(value: float | None) -> str:
-    """The same with trailing zeros, so that a column of one metric's values lines up."""
+    """The same with four digits and trailing zeros, so that a column of one metric's values lines up."""
     return number(value) if value is None or not math.isfinite(value) else signed(f"{value or 0.0:#.4g}")
 
 
@@ -190,19 +195,24 @@ def node(value: Any, depth: int = 0) -> Node:
 
 def _row(verdict: Verdict, pending: bool) -> Row:
     value, limit = verdict.statistic, verdict.threshold
+    low, high = verdict.interval or (math.nan, math.nan)
+    drawn, sign, unit = None, "≤", verdict.unit
+    if value is not None and limit is not None:
+        drawn = whisker(*((value, value) if math.isnan(low) else (low, high)), value, limit)
+        if found := floor.of(verdict.gate, verdict.evidence):
+            value, limit, (low, high) = found.value(value), found.value(limit), found.interval(low, high)
+            sign, unit = found.sign, ""
     measured, shown_limit = number(value), number(limit)
     if value is not None and limit is not None and math.isfinite(value) and math.isfinite(limit):
         left, _, right = compared(value, limit)
         measured, shown_limit = signed(left), signed(right)
-    low, high = verdict.interval or (math.nan, math.nan)
-    drawn = None
-    if value is not None and limit is not None:
-        drawn = whisker(*((value, value) if math.isnan(low) else (low, high)), value, limit)
     return Row(
         verdict=verdict,
         measured=measured,
         interval="" if math.isnan(low) else f"{number(low)} to {number(high)}",
         limit=shown_limit,
+        sign=sign,
+        unit=unit,
         whisker=drawn,
         evidence=node(verdict.evidence) if verdict.evidence else None,
         pending=pending,

@@ -67,7 +67,7 @@ def test_verdict_stands_with_numbers_diagnosis_remedy_and_evidence(finished, tmp
     told = words(page(finished, cases.verdicts(one), tmp_path / "index.html"))
     minus = "\N{MINUS SIGN}"
     for part in (
-        f"{minus}0.5123",
+        f"{minus}0.512",
         f"{minus}0.6 to 1.25",
         "≤ 0.8",
         one.diagnosis,

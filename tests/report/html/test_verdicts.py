@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from ci_tools.gates import floor
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import answer, numerals
 from ci_tools.report.html.verdicts import RESERVED, banner, grouped, node, number, rows, steady, whisker
@@ -104,7 +105,7 @@ def test_gates_that_measured_nothing_for_one_reason_share_a_row():
     ("value", "text"),
     [
         (0.0, "0"),
-        (12.3456, "12.35"),
+        (12.3456, "12.3"),
         (-0.5, f"{MINUS}0.5"),
         (1e-9, f"1e{MINUS}09"),
         (math.inf, "∞"),
@@ -118,6 +119,18 @@ def test_numbers_are_short(value, text):
 
 def test_what_was_not_measured_is_a_dash():
     assert number(None) == number(math.nan) == steady(None) == numerals.MISSING
+
+
+@pytest.mark.parametrize(("higher", "sign", "measured"), [(True, "≥", "0.791"), (False, "≤", "0.709")])
+def test_floor_is_told_by_the_value_and_not_by_what_it_lacks(higher, sign, measured):
+    evidence = floor.evidence(0.75, higher)
+    verdict = cases.verdict(
+        "quality_floor", statistic=-0.0412, threshold=0.0, interval=(-0.05, -0.03), evidence=evidence
+    )
+    (row,) = rows(cases.verdicts(verdict))
+    assert (row.measured, row.sign, row.limit, row.unit) == (measured, sign, "0.75", "")
+    assert row.interval == ("0.78 to 0.8" if higher else "0.7 to 0.72")
+    assert row.whisker.value < row.whisker.limit, "the picture shows the statistic, which is better the smaller it is"
 
 
 def test_column_of_values_has_equally_many_digits():
