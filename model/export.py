@@ -37,12 +37,12 @@ def export(params: Params, data: Path, record_path: Path, out: Path) -> dict[str
     """
     schema, test, record = load_schema(data), load_split(data, "test"), open_record(record_path)
     network = released_network(record, schema)
-    model = to_onnx(network, params.export.opset)
-    onnx.helper.set_model_props(model, describe(record, schema))
-    content = model.SerializeToString(deterministic=True)
-
     cases = {"test": Inputs(test.numeric, test.categorical), "edge": edge_inputs(schema)}
     wanted = operating_point(test.label, torch_outputs(network, cases["test"]).score, params.evaluate.precision_floor)
+
+    model = to_onnx(network, params.export.opset)
+    onnx.helper.set_model_props(model, describe(record, schema, wanted.threshold))
+    content = model.SerializeToString(deterministic=True)
     thresholds = [0.5] if wanted.threshold is None else [0.5, wanted.threshold]
     report = measure(content, network, cases, thresholds)
     report |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
@@ -112,8 +112,14 @@ def to_onnx(network: RiskNetwork, opset: int) -> onnx.ModelProto:
     return model
 
 
-def describe(record: Record, schema: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata of the ONNX file: where the weights come from, and what its columns mean."""
+def describe(record: Record, schema: Mapping[str, Any], threshold: float | None) -> dict[str, str]:
+    """Metadata of the ONNX file: where the weights come from, what its columns mean, and which score is a yes.
+
+    Args:
+        record: of the run.
+        schema: of its data.
+        threshold: scores at or above it are flagged; None where none reaches the precision that is wanted.
+    """
     columns = {
         "label": schema["label"],
         "numeric": [{key: column[key] for key in ("name", "unit") if key in column} for column in schema["numeric"]],
@@ -124,6 +130,7 @@ def describe(record: Record, schema: Mapping[str, Any]) -> dict[str, str]:
         "params_digest": record.meta.params_digest,
         "seed": str(record.meta.seed),
         "schema": json.dumps(columns, sort_keys=True, ensure_ascii=False),
+        "decision": json.dumps({"output": "score", "threshold": threshold}),
         "switchback_version": ci_tools.__version__,
     }
 

@@ -81,7 +81,9 @@ def test_the_file_stands_alone_and_names_its_origin(exported, parts):
     _, _, model, _ = parts
     assert [path.name for path in sorted((work / "export").iterdir())] == ["model.onnx", "parity.json"]
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    columns = json.loads(properties.pop("schema"))
+    columns, decision = (json.loads(properties.pop(name)) for name in ("schema", "decision"))
+    assert decision["output"] == "score"
+    assert decision["threshold"] is None or 0 < decision["threshold"] < 1
     version = stage.ci_tools.__version__
     assert properties == {"git_commit": "c0ffee", "params_digest": "d1", "seed": "1", "switchback_version": version}
     assert columns["numeric"] == [{"name": "n0", "unit": "€"}, {"name": "n1"}, {"name": "n2"}]
