@@ -1,38 +1,18 @@
-"""Envoy's access log, read on and on: one entry per inference request that was routed to a pool.
+"""Envoy's access log: one entry per inference request that was routed to a pool."""
 
-Law: the entries of successive `read`s are the complete lines of the log, each once and in their order, across
-rotations, and across a restart of the reader that kept `position`; as long as the reader is not further behind than
-the rotated files reach.
-"""
+from typing import Any, NamedTuple
 
-import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-import orjson
-from pydantic import Field
-
-from ci_tools.config import Config
 from ci_tools.release.plan import Role
+from ci_tools.release.traffic.lines import KEPT as KEPT
+from ci_tools.release.traffic.lines import LineLog
+from ci_tools.release.traffic.lines import Position as Position
+from ci_tools.release.traffic.lines import rotate as rotate
+from ci_tools.release.traffic.lines import rotated as rotated
 
-KEPT = 4
-"""Rotated files that stay beside the log; access.jsonl.1 is the newest."""
-AT_ONCE = 8 << 20
-"""Bytes that one `read` takes in at most, some 40,000 lines; what is left comes with the next."""
 SAFE = "-safe"
 """Behind the plan's serial in a route's name: the plan's weights were not in force, all traffic went to stable."""
 ARMS = {role.value: role for role in (Role.STABLE, Role.BASELINE, Role.CANARY)}
 ERRORS, TIMEOUTS, INVALID = "errors", "timeouts", "invalid_outputs"
-
-
-class Position(Config):
-    """How far a log was read."""
-
-    inode: Annotated[int, Field(ge=0)]
-    """Of the file, which keeps it when it is rotated."""
-    offset: Annotated[int, Field(ge=0)]
-    """Bytes of that file that were read: whole lines."""
 
 
 class Entry(NamedTuple):
@@ -54,110 +34,11 @@ class Entry(NamedTuple):
     """Arrival, in seconds since the epoch."""
 
 
-class AccessLog:
-    """The log at `path` from `position` on; without one, from the oldest file that is there."""
+class AccessLog(LineLog[Entry]):
+    """Requests that were routed to no pool, such as health checks and refused ones, have no entry."""
 
-    def __init__(self, path: Path, position: Position | None = None) -> None:
-        self.path = path
-        self.damaged = 0
-        """Whole lines that were no record of a request."""
-        self.gaps = 0
-        """Times that the file at the position was gone or cut: requests went uncounted."""
-        self._position = position
-
-    @property
-    def position(self) -> Position:
-        """Where the next `read` begins; an inode of 0 stands for the oldest file."""
-        return self._position or Position(inode=0, offset=0)
-
-    def read(self) -> list[Entry]:
-        """Entries of the whole lines that came since, at most those of `AT_ONCE` bytes; empty: nothing new.
-
-        A line whose end is not there yet stays for a later call. Requests that were routed to no pool, such as health
-        checks and refused ones, have no entry.
-        """
-        # Listed before anything is read: once a newer file is there, nothing more comes to the older one.
-        files = self._files()
-        if not files:
-            return []
-        at = self._find(files)
-        lines = self._take(*files[at])
-        while lines == [] and at + 1 < len(files):
-            at += 1
-            self._position = Position(inode=files[at][1], offset=0)
-            lines = self._take(*files[at])
-        return self._parse(lines or [])
-
-    def _files(self) -> list[tuple[Path, int]]:
-        """The log's files with their inodes, oldest first; none while they are being rotated."""
-        paths = [*(rotated(self.path, number) for number in range(KEPT, 0, -1)), self.path]
-        # A rotation between two of the looks could hide a file: only what two rounds agree on is so.
-        found, again = ([(path, _inode(path)) for path in paths] for _ in range(2))
-        return [(path, inode) for path, inode in found if inode] if found == again else []
-
-    def _find(self, files: list[tuple[Path, int]]) -> int:
-        """Index of the position's file; where it is gone, the position moves to the start of the oldest."""
-        inodes = [inode for _, inode in files]
-        known = self._position
-        if known is not None and known.inode in inodes:
-            return inodes.index(known.inode)
-        self.gaps += known is not None and known.inode != 0
-        self._position = Position(inode=inodes[0], offset=0)
-        return 0
-
-    def _take(self, path: Path, inode: int) -> list[bytes] | None:
-        """Whole lines of a file from the position on, which moves behind them; None: it was rotated just now."""
-        try:
-            with path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                if stat.st_ino != inode:
-                    return None
-                offset = self.position.offset
-                if stat.st_size < offset:
-                    self.gaps += 1
-                    offset = 0
-                file.seek(offset)
-                block = file.read(AT_ONCE)
-        except FileNotFoundError:
-            return None
-        end = block.rfind(b"\n") + 1
-        if end == 0 and len(block) == AT_ONCE:
-            self.damaged += 1  # no line is that long; what follows its end may be sound
-            end = len(block)
-        self._position = Position(inode=inode, offset=offset + end)
-        return block[:end].splitlines()
-
-    def _parse(self, lines: Iterable[bytes]) -> list[Entry]:
-        entries = []
-        for line in lines:
-            try:
-                raw = orjson.loads(line)
-                if raw["arm"] in ARMS:
-                    entries.append(entry(raw))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self.damaged += 1
-        return entries
-
-
-def _inode(path: Path) -> int:
-    """0: no such file."""
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
-
-
-def rotated(path: Path, number: int) -> Path:
-    """Name of the log's `number`th rotated file, 1 for the newest."""
-    return path.with_name(f"{path.name}.{number}")
-
-
-def rotate(path: Path) -> None:
-    """Make room for a new log: every file moves one on, the oldest goes. Envoy must then open its log anew."""
-    for number in range(KEPT, 0, -1):
-        newer = path if number == 1 else rotated(path, number - 1)
-        if newer.exists():
-            newer.replace(rotated(path, number))
+    def _value(self, raw: dict[str, Any]) -> Entry | None:
+        return entry(raw) if raw["arm"] in ARMS else None
 
 
 def entry(raw: dict[str, Any]) -> Entry:
