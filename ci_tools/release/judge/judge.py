@@ -22,6 +22,8 @@ from ci_tools.release.judge.wealth import Evidence
 
 SMOOTHING = 0.3
 """Part of a new bin in the traffic that is expected next."""
+NOTHING = -700.0
+"""Log e-value that stands for none at all: JSON, in which states and decisions are kept, has no infinity."""
 
 
 def update(state: State, observation: Observation, policy: Policy) -> State:
@@ -63,7 +65,7 @@ def evidence(state: State, policy: Policy) -> dict[str, Evidence]:
         found["shift"] = scores.shift_evidence(state.shift, state.doubted)
     if policy.labels:
         found["labels"] = labels.label_evidence(state.labels)
-    return found
+    return {name: Evidence(*(np.maximum(value, NOTHING) for value in one)) for name, one in found.items()}
 
 
 def decide(state: State, policy: Policy) -> Decision:

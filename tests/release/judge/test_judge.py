@@ -7,7 +7,7 @@ from ci_tools.errors import ConfigError, DataError
 from ci_tools.release.judge import Action, Arm, Observation, Outcome, Policy, State, begin, decide, evidence, update
 from ci_tools.release.judge.latency import bin_of
 from ci_tools.release.judge.verdict import worst
-from tests.release.judge.cases import EVENTS, few, play, span, traffic
+from tests.release.judge.cases import EVENTS, arm, few, play, span, traffic
 
 POLICY = Policy()
 
@@ -250,3 +250,18 @@ def test_severity_is_ordered():
     assert max(Action, key=lambda one: one.rank) is Action.ROLL_BACK
     assert min(Action, key=lambda one: one.rank) is Action.PROMOTE
     assert worst([]) is Outcome.NO_DATA
+
+
+@pytest.mark.parametrize("tolerated_ratio", [1.0, 1.2])
+def test_doubted_counts_leave_a_state_and_a_decision_that_json_can_hold(tolerated_ratio):
+    policy = Policy.model_validate({"events": {"errors": {"tolerated_ratio": tolerated_ratio}}, "min_seconds": 0.0})
+    state = begin(policy)
+    for index in range(30):
+        arms = {name: arm(n, scores={3: n}) for name, n in (("canary", 10), ("baseline", 300), ("stable", 500))}
+        state = update(state, Observation(seconds=5.0 * (index + 1), canary_weight=0.2, baseline_weight=0.2, **arms),
+                       policy)  # fmt: skip
+    assert state.doubted
+    assert State.model_validate_json(state.model_dump_json()) == state
+    decision = decide(state, policy)
+    assert decision.action is Action.HOLD
+    assert type(decision).model_validate_json(decision.model_dump_json()) == decision
