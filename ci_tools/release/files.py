@@ -1,0 +1,43 @@
+"""Small files between processes: a reader sees the old or the new content, never a part."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from ci_tools.errors import explain
+
+
+def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
+    """Replace a file whole.
+
+    Args:
+        path: of the file; its folder is there.
+        text: its content.
+        durable: whether it must outlast a power cut; what holds for seconds need not.
+
+    Raises:
+        SwitchbackError: the disk refused the write; the old content is still there.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        scratch.replace(path)
+        if durable:
+            _sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            scratch.unlink()
+        error.filename = str(path)
+        raise explain(error) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
