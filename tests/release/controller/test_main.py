@@ -1,0 +1,109 @@
+"""The controller as a process: what it says where it cannot begin, what it serves, and that it ends when told to."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+from ci_tools.errors import ConfigError
+from ci_tools.release.control import Status
+from ci_tools.release.controller import serving
+from ci_tools.release.controller.__main__ import main
+from ci_tools.release.home import Home
+from ci_tools.release.ledger import Ledger
+from ci_tools.release.plan import Plan
+from tests.release.controller.fleet import Fleet
+
+PATIENCE = 60.0
+
+
+@pytest.fixture
+def home(tmp_path_factory):
+    return Home(tmp_path_factory.mktemp("h"))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [("false_rollback: 2\n", "false_rollback"), ("nonsense: 1\n", "unknown key")]
+)
+def test_a_broken_policy_is_one_line_and_exit_code_2(home, capsys, text, sentence):
+    (home.path / "release.yaml").write_text(text)
+    assert main(["--home", str(home.path), "--policy", str(home.path / "release.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_an_edited_ledger_is_one_line_and_exit_code_2(home, capsys):
+    with Ledger(home.ledger) as ledger:
+        ledger.append("started", "service", "", {})
+        ledger.append("started", "service", "", {})
+        ledger._db.execute("DROP TRIGGER no_update")
+        ledger._db.execute("UPDATE events SET actor = 'bob' WHERE seq = 1")
+    assert main(["--home", str(home.path)]) == 2
+    assert "event 1 does not fit" in capsys.readouterr().err
+
+
+def test_token_is_made_once_and_for_this_user_only(home):
+    token = serving.token(home)
+    assert len(token) >= 40
+    assert serving.token(home) == token
+    assert stat.S_IMODE((home.path / "token").stat().st_mode) == 0o600
+
+
+def test_the_socket_is_for_this_user_only_and_replaces_a_dead_one(home):
+    serving.unix(home.socket).close()
+    listener = serving.unix(home.socket)
+    assert stat.S_IMODE(home.socket.stat().st_mode) == 0o600
+    listener.close()
+
+
+def test_a_path_too_long_for_a_socket_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="a socket's path has 107 at most"):
+        serving.unix(tmp_path / ("x" * 120))
+
+
+def test_a_taken_port_is_told():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="cannot be used"):
+            serving.loopback(other.getsockname()[1])
+
+
+def test_a_process_serves_the_status_and_goes_on_after_a_kill(home):
+    pytest.importorskip("ci_tools.release.api")
+    fleet = Fleet(home)
+    bundle = fleet.bundle("first")
+    command = [sys.executable, "-m", "ci_tools.release.controller", "--home", str(home.path), "--policy",
+               str(fleet.policy)]  # fmt: skip
+    for signal_, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(home.socket)), base_url="http://localhost") as api:
+                answer = _answer(api, "/status", process)
+                assert Status.model_validate_json(answer.content).controller_pid == process.pid
+                assert api.post("/releases", json={"bundle": bundle, "actor": "ann"}).is_success
+        finally:
+            os.kill(process.pid, signal_)
+            _, error = process.communicate(timeout=PATIENCE)
+        assert process.returncode == code
+        assert "Traceback" not in error
+    assert Plan.model_validate_json(home.plan.read_bytes()).serial == 1
+    with Ledger(home.ledger, readonly=True) as ledger:
+        assert [event.kind for event in ledger.events()] == ["started", "installed", "started"]
+
+
+def _answer(api, path, process):
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            return api.get(path)
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(process.stderr.read())
