@@ -86,7 +86,8 @@ def test_a_process_serves_the_status_and_goes_on_after_a_kill(home):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(home.socket)), base_url="http://localhost") as api:
-                answer = _answer(api, "/status", process)
+                _listens(home.socket, process)
+                answer = api.get("/status")
                 assert Status.model_validate_json(answer.content).controller_pid == process.pid
                 assert api.post("/releases", json={"bundle": bundle, "actor": "ann"}).is_success
         finally:
@@ -99,11 +100,15 @@ def test_a_process_serves_the_status_and_goes_on_after_a_kill(home):
         assert [event.kind for event in ledger.events()] == ["started", "installed", "started"]
 
 
-def _answer(api, path, process):
+def _listens(path, process):
+    """Wait until a process takes calls."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end and process.poll() is None:
-        try:
-            return api.get(path)
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError(process.stderr.read())
+        with socket.socket(socket.AF_UNIX) as caller:
+            try:
+                caller.connect(str(path))
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+    raise AssertionError(f"nobody listens; exit code {process.poll()}")
