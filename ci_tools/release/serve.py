@@ -6,6 +6,7 @@ from pathlib import Path
 from ci_tools.errors import ConfigError
 from ci_tools.release.home import Home
 from ci_tools.release.judge import policy
+from ci_tools.release.supervisor.server import free_port
 from ci_tools.release.supervisor.settings import Settings
 from ci_tools.release.supervisor.supervisor import Supervisor
 
@@ -34,4 +35,4 @@ def serve(
     controller += ["--settings", str(controller_settings)] if controller_settings else []
     server = (sys.executable, "-m", "ci_tools.release.server", *trusted)
     settings = Settings(server_command=server, controller_command=tuple(controller))
-    Supervisor(Home(home), port=port, settings=settings).run()
+    Supervisor(Home(home), port=port or free_port(set()), settings=settings).run()

@@ -1,12 +1,13 @@
 """The steps of a rehearsal: a service of its own, replayed traffic, one release that should pass and one that must not.
 
-The champion is the model of the rehearsal before, where there is one that takes the same requests; else a second copy
-of the fresh one, packed apart from it.
+The champion is the model of the last rehearsal that went well, where there is one that takes the same requests; else a
+second copy of the fresh one, packed apart from it.
 """
 
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ci_tools.release.rehearsal.replay import Replay, requests
 from ci_tools.release.rehearsal.spoiled import inverted
 
 FOLDER = Path(".switchback/rehearsal")
+CHAMPION = FOLDER / "champion"
 ROWS = Path("data/test.npz")
 ACTOR = "rehearsal"
 PATIENCE = 20.0
@@ -104,6 +106,7 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
     """
     started = time.monotonic()
     bundles, key = FOLDER / "bundles", signing_key(FOLDER / "signing.pem")
+    shutil.rmtree(bundles, ignore_errors=True)
     trust = Trust(public_keys=(public_beside(key),))
     fresh = pack(bundles, key=key)
     champion = _champion(bundles, fresh, key, trust)
@@ -119,7 +122,8 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
         with Replay(port, fresh.manifest.name, bodies, PER_SECOND) as replay:
             good = _release(fresh, address, trust, Result.PROMOTED)
             bad = _release(spoiled, address, trust, Result.ROLLED_BACK)
-    _forget(bundles, kept=fresh if good.ok else champion)
+    if good.ok:
+        _crown(fresh)
     return Rehearsal(
         bundle=fresh.digest,
         fresh=good,
@@ -142,14 +146,12 @@ def _release(bundle: Bundle, address: Address, trust: Trust, expected: Result) -
 
 
 def _champion(bundles: Path, fresh: Bundle, key: Path, trust: Trust) -> Bundle:
-    """The bundle of the rehearsal before, if it takes the same requests; else a copy of the fresh one."""
-    for path in sorted(bundles.iterdir(), key=lambda one: one.stat().st_mtime, reverse=True):
-        try:
+    """The model of the last rehearsal that went well, if it takes the same requests; else a copy of the fresh one."""
+    for path in CHAMPION.glob("*"):
+        with suppress(SwitchbackError):  # of another key, or half of one: it is no champion
             known = open_bundle(path, trust)
-        except SwitchbackError:
-            continue  # of another key, or half of one: it is no champion
-        if known.digest != fresh.digest and _same_requests(known.manifest, fresh.manifest):
-            return known
+            if known.digest != fresh.digest and _same_requests(known.manifest, fresh.manifest):
+                return known
     return repack(fresh, fresh.content, bundles, created="1970-01-01T00:00:00+00:00", key=key)
 
 
@@ -157,8 +159,7 @@ def _same_requests(a: Manifest, b: Manifest) -> bool:
     return (a.name, a.inputs, a.outputs, a.decision) == (b.name, b.inputs, b.outputs, b.decision)
 
 
-def _forget(bundles: Path, kept: Bundle) -> None:
-    """Only the champion of the next rehearsal stays."""
-    for path in bundles.iterdir():
-        if path.name != kept.digest:
-            shutil.rmtree(path, ignore_errors=True)
+def _crown(bundle: Bundle) -> None:
+    """Keep it as the champion of the next rehearsal."""
+    shutil.rmtree(CHAMPION, ignore_errors=True)
+    shutil.copytree(bundle.path, CHAMPION / bundle.digest)
