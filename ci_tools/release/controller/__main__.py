@@ -1,18 +1,18 @@
 """The controller as a process of its own, started by the supervisor; `--help` shows its options."""
 
 import argparse
-import importlib
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ci_tools import config
 from ci_tools.errors import run_stage
-from ci_tools.release.control import Control
-from ci_tools.release.controller import loop, serving
+from ci_tools.release.api import app
+from ci_tools.release.bundle.trust import Trust
+from ci_tools.release.controller import bundles, loop, serving
 from ci_tools.release.controller.controller import Controller, Surroundings
 from ci_tools.release.controller.serving import Serving
 from ci_tools.release.controller.settings import Settings
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, default=policy.FILE, help="release.yaml")
     parser.add_argument("--settings", type=Path, help="YAML file with settings of the controller")
     parser.add_argument("--api-port", type=int, default=0, help="also serve the control API on 127.0.0.1, with a token")
+    parser.add_argument("--trust-key", type=Path, action="append", default=[],
+                        help="public key whose signatures count, may be repeated; else one's own")  # fmt: skip
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -38,12 +40,14 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     settings = config.load(options.settings, Settings) if options.settings else Settings()
     policy.load(options.policy)  # a broken file is told now, not at the first release
     home = Home(options.home)
-    controller = Controller(home, Surroundings(policy=options.policy, settings=settings))
+    trusted = Trust(public_keys=tuple(options.trust_key)) if options.trust_key else None
+    around = Surroundings(policy=options.policy, settings=settings, verify=partial(bundles.verified, trusted=trusted))
+    controller = Controller(home, around)
     served: list[Serving] = []
     try:
-        served.append(Serving(_app(controller, None), serving.unix(home.socket)))
+        served.append(Serving(app(controller, None), serving.unix(home.socket)))
         if options.api_port:
-            served.append(Serving(_app(controller, serving.token(home)), serving.loopback(options.api_port)))
+            served.append(Serving(app(controller, serving.token(home)), serving.loopback(options.api_port)))
         worker = threading.Thread(target=loop.run, args=(controller, settings.tick_seconds, stop), name="loop")
         worker.start()
         stop.wait()
@@ -52,10 +56,6 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
         for one in served:
             one.stop()
         controller.close()
-
-
-def _app(control: Control, token: str | None) -> Any:
-    return importlib.import_module("ci_tools.release.api").app(control, token)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What the controller must know of a bundle of the registry. Every server verifies its own before it loads it."""
+"""What the controller must know of a bundle of the registry.
+
+It is verified before its release begins, and by every server before it is loaded.
+"""
 
 import hashlib
 
@@ -6,11 +9,28 @@ from pydantic import ValidationError
 
 from ci_tools.errors import ConfigError
 from ci_tools.release.bundle.manifest import MANIFEST, Manifest
+from ci_tools.release.bundle.trust import Trust
 from ci_tools.release.home import Home
 from ci_tools.release.judge import Policy
+from ci_tools.release.registry import Registry
 
 Thresholds = tuple[float, float] | None
 """Of the champion's and the canary's decisions; None: they decide nothing."""
+
+
+def verified(home: Home, digest: str, trusted: Trust | None = None) -> None:
+    """Check a bundle wholly.
+
+    Args:
+        home: of the service.
+        digest: of the bundle.
+        trusted: whose signature counts; None: that of this user's own key.
+
+    Raises:
+        ConfigError: it is not in the registry.
+        DataError: it is not what a trusted signer signed, byte for byte.
+    """
+    Registry(home.bundles).get(digest, trusted)
 
 
 def manifest(home: Home, digest: str) -> Manifest:

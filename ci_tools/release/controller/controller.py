@@ -6,7 +6,7 @@ One lock: people ask in threads of their own, while the loop calls `tick`.
 import fcntl
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +48,8 @@ class Surroundings:
     clock: Clock = field(default_factory=MachineClock)
     ask: Answered = answered
     """For Envoy's counters."""
+    verify: Callable[[Home, str], object] = bundles.verified
+    """Raises where a bundle, by its digest, is not to be trusted."""
 
 
 class Controller:
@@ -125,7 +127,10 @@ class Controller:
             return self._ledger.events(after, limit)
 
     def submit(self, bundle: str, actor: str) -> Release:
-        """Begin a canary; where that very bundle is on its way, or is the champion, its release."""
+        """Begin a canary of a bundle that is verified first; where that very bundle is on its way, or is the champion,
+        its release.
+        """
+        self._around.verify(self._home, bundle)
         with self._lock:
             self._read_ledger()
             standing, course = self._standing, self._standing.course
@@ -136,7 +141,6 @@ class Controller:
             policy = judge_policy.load(self._around.policy)
             share = plans.mirror_share(self._telemetry.per_second, self._settings)
             move = asking.submit(standing, bundle, actor, policy, share)
-            bundles.manifest(self._home, bundle)
             if standing.champion:
                 bundles.comparable(self._home, standing.champion, bundle, policy)
             if course and course.phase is Phase.WATCHING:

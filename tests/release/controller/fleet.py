@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from ci_tools.release.bundle.manifest import Decision, Manifest, Tensor
-from ci_tools.release.controller import Controller, Settings, Surroundings
+from ci_tools.release.controller import Controller, Settings, Surroundings, bundles
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Actual, Health, Lease, Member, Plan, Role
 
@@ -95,7 +95,8 @@ class Fleet:
 
     def controller(self, settings=SETTINGS):
         return Controller(self.home, Surroundings(policy=self.policy, settings=settings, clock=self.clock,
-                                                  ask=lambda actual: self.answered))  # fmt: skip
+                                                  ask=lambda actual: self.answered,
+                                                  verify=bundles.manifest))  # fmt: skip
 
     def bundle(self, created, threshold=0.5, **changes):
         """Put a bundle into the registry; returns its digest."""

@@ -1,6 +1,7 @@
 """The controller as a process: what it says where it cannot begin, what it serves, and that it ends when told to."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -12,13 +13,16 @@ import httpx
 import pytest
 
 from ci_tools.errors import ConfigError
+from ci_tools.release.bundle import Trust
+from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.control import Status
 from ci_tools.release.controller import serving
 from ci_tools.release.controller.__main__ import main
 from ci_tools.release.home import Home
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Plan
-from tests.release.controller.fleet import Fleet
+from ci_tools.release.registry import Registry
+from tests.release.bundle import toy
 
 PATIENCE = 60.0
 
@@ -76,12 +80,14 @@ def test_a_taken_port_is_told():
             serving.loopback(other.getsockname()[1])
 
 
-def test_a_process_serves_the_status_and_goes_on_after_a_kill(home):
-    pytest.importorskip("ci_tools.release.api")
-    fleet = Fleet(home)
-    bundle = fleet.bundle("first")
+def test_a_process_serves_what_is_signed_and_goes_on_after_a_kill(home, tmp_path):
+    key, other = signing_key(tmp_path / "signing.pem"), signing_key(tmp_path / "other.pem")
+    trusted = public_beside(key)
+    bundle = Registry(home.bundles).add(toy.sealed(tmp_path, key), Trust(public_keys=(trusted,))).digest
+    foreign = toy.sealed(tmp_path / "foreign", other, model=toy.graph(made="elsewhere").SerializeToString())
+    shutil.copytree(foreign, home.bundles / foreign.name)
     command = [sys.executable, "-m", "ci_tools.release.controller", "--home", str(home.path), "--policy",
-               str(fleet.policy)]  # fmt: skip
+               str(tmp_path / "release.yaml"), "--trust-key", str(trusted)]  # fmt: skip
     for signal_, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
@@ -89,6 +95,9 @@ def test_a_process_serves_the_status_and_goes_on_after_a_kill(home):
                 _listens(home.socket, process)
                 answer = api.get("/status")
                 assert Status.model_validate_json(answer.content).controller_pid == process.pid
+                refused = api.post("/releases", json={"bundle": foreign.name, "actor": "ann"})
+                assert refused.is_client_error
+                assert "trusted" in refused.json()["error"]
                 assert api.post("/releases", json={"bundle": bundle, "actor": "ann"}).is_success
         finally:
             os.kill(process.pid, signal_)
