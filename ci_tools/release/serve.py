@@ -34,5 +34,5 @@ def serve(
     controller += ["--api-port", str(api_port)] if api_port else []
     controller += ["--settings", str(controller_settings)] if controller_settings else []
     server = (sys.executable, "-m", "ci_tools.release.server", *trusted)
-    settings = Settings(server_command=server, controller_command=tuple(controller))
+    settings = Settings(server_command=server, controller_command=(*controller, *trusted))
     Supervisor(Home(home), port=port or free_port(set()), settings=settings).run()
