@@ -111,11 +111,12 @@ class Controller:
         """What is going on."""
         with self._lock:
             work, standing = self._work, self._standing
+            kept = standing.course.decision if standing.course else None
             return Status(
                 champion=standing.champion,
                 previous=standing.previous,
                 release=self._shown(standing.course) if standing.course else None,
-                decision=work.decision if work else None,
+                decision=work.decision if work else kept,
                 actual=self._actual,
                 warnings=showing.warnings(self._actual, self._trouble, self._failure, work.log.gaps if work else 0),
                 controller_pid=os.getpid(),
@@ -249,9 +250,11 @@ class Controller:
 
     def _record(self, move: Move, release: str = "") -> None:
         """Into the ledger first; what follows from it comes after."""
-        course = self._standing.course
+        course, body = self._standing.course, move.body
         ours = release or (course.id if course and move.kind is not Kind.STARTED else "")
-        self._ledger.append(move.kind, move.actor, ours, move.body)
+        if move.kind is Kind.ROLLED_BACK and self._work and course and not course.decided:
+            body = body | {"decision": self._work.decision.model_dump(mode="json")}  # what a person overrode, too
+        self._ledger.append(move.kind, move.actor, ours, body)
         self._read_ledger()
 
     def _read_ledger(self) -> None:

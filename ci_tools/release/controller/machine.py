@@ -211,22 +211,8 @@ def _baseline(server: Server, settings: Settings) -> str:
 
 
 def _deciding(action: Action, decision: Decision) -> Move:
-    evidence = {
-        one.metric: {
-            "outcome": one.outcome.value,
-            "counts": one.counts,
-            "log10_harm": _finite(one.log10_harm),
-            "log10_safe": _finite(one.log10_safe),
-        }
-        for one in decision.verdicts
-    }
     return _move(Kind.DECIDING, decision.sentence, None, JUDGE, action=action.value,
-                 seconds=round(decision.seconds, 3), evidence=evidence)  # fmt: skip
-
-
-def _finite(log10: float) -> float | None:
-    """As JSON can hold it; no evidence at all is none."""
-    return round(log10, 3) if abs(log10) < float("inf") else None
+                 seconds=round(decision.seconds, 3), decision=decision.model_dump(mode="json"))  # fmt: skip
 
 
 def _back(standing: Standing, course: Course, reason: str, facts: Facts) -> Move:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ci_tools.config import Config
 from ci_tools.release.control import Event, Phase, Result
-from ci_tools.release.judge import Action, Policy
+from ci_tools.release.judge import Action, Decision, Policy
 from ci_tools.release.plan import Plan
 
 
@@ -57,6 +57,8 @@ class Course(Config):
     paused: bool = False
     decided: Action | None = None
     """What is to be done, `inconclusive` standing for the return at the deadline; None but while deciding."""
+    decision: Decision | None = None
+    """What the judge saw when the release was decided; None before, and where the judge was not asked."""
     result: Result | None = None
     reason: str = ""
     started: str
@@ -174,13 +176,26 @@ def _course_changes(kind: Kind, course: Course, body: dict[str, Any]) -> dict[st
         case Kind.WENT_ON | Kind.RESUMED:
             return {"phase": behind, **free, "paused": False}
         case Kind.DECIDING:
-            return {"phase": Phase.DECIDING, **free, "decided": Action(body["action"]), "paused": False}
+            seen = _decision(body)
+            return {
+                "phase": Phase.DECIDING,
+                **free,
+                "decided": Action(body["action"]),
+                "decision": seen,
+                "paused": False,
+            }
         case Kind.PROMOTING:
             return {"phase": Phase.PROMOTING, **free}
         case Kind.WATCHING:
             return {"phase": Phase.WATCHING, "result": Result.PROMOTED, "seconds": body["seconds"]}
         case Kind.ROLLED_BACK:
-            return {"phase": Phase.IDLE, **free, "result": Result(body["result"]), "seconds": body["seconds"]}
+            seen = _decision(body) or course.decision
+            ended = {"result": Result(body["result"]), "seconds": body["seconds"], "decision": seen}
+            return {"phase": Phase.IDLE, **free, **ended}
         case Kind.WATCHED:
             return {"phase": Phase.IDLE}
     return {}
+
+
+def _decision(body: dict[str, Any]) -> Decision | None:
+    return Decision.model_validate_json(json.dumps(body["decision"])) if "decision" in body else None

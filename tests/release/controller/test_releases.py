@@ -7,6 +7,7 @@ import pytest
 from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.release.control import Phase, Result
 from ci_tools.release.home import Home
+from ci_tools.release.judge import Action
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Lease, Plan, Role
 from tests.release.controller.fleet import Fleet, Truth, installed, kinds, play
@@ -76,6 +77,20 @@ def test_a_bad_candidate_is_rolled_back_for_what_is_wrong_with_it(fleet, truth, 
     fleet.step(2.0)
     assert fleet.served[Role.CANARY] == before
     assert kinds(controller)[-2:] == ["deciding", "rolled back"]
+
+
+def test_what_the_judge_saw_stays_to_be_seen_after_the_end_and_a_restart(fleet):
+    controller, status, _ = begin(fleet, Truth(errors=0.3))
+    assert status.decision.action is Action.ROLL_BACK
+    assert status.release.reason == status.decision.sentence
+    controller.close()
+    assert fleet.controller().status().decision == status.decision
+
+
+def test_what_the_judge_saw_is_kept_where_a_person_rolls_back(fleet):
+    controller, _, _ = begin(fleet, until=reaches(Phase.RAMPING))
+    status = controller.roll_back("ann", "scores look wrong")
+    assert status.decision.action is Action.CONTINUE
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
