@@ -33,12 +33,12 @@ CONTESTANTS = (
     Contestant(name=CEILING, script="on_granian.py"),
     Contestant(name=OURS),
     Contestant(name="ours, through Envoy", proxied=True),
-    Contestant(name=KSERVE, packages=("kserve==0.17.0", _RUNTIME), script="on_kserve.py"),
+    Contestant(name=KSERVE, packages=("kserve==0.21.0", _RUNTIME), script="on_kserve.py"),
     Contestant(
-        name="KServe, through Envoy", packages=("kserve==0.17.0", _RUNTIME), script="on_kserve.py", proxied=True
+        name="KServe, through Envoy", packages=("kserve==0.21.0", _RUNTIME), script="on_kserve.py", proxied=True
     ),
-    Contestant(name="LitServe", packages=("litserve==0.2.17", _RUNTIME), script="on_litserve.py", path="/predict"),
-    Contestant(name="BentoML", packages=("bentoml==1.4.30", _RUNTIME), script="on_bentoml.py", path="/infer"),
+    Contestant(name="LitServe", packages=("litserve==0.2.19", _RUNTIME), script="on_litserve.py", path="/predict"),
+    Contestant(name="BentoML", packages=("bentoml==1.4.40", _RUNTIME), script="on_bentoml.py", path="/infer"),
     Contestant(name="MLServer", packages=("mlserver==1.7.1", _RUNTIME), script="on_mlserver.py"),
 )
 

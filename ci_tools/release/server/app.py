@@ -60,6 +60,8 @@ class App:
             status, headers, body = await self._infer(scope, protocol)
         else:
             status, headers, body = self._get(scope)
+        if self.draining:
+            headers = [*headers, ("connection", "close")]  # the next request finds another server
         with contextlib.suppress(ProtocolClosed, ProtocolError):  # the client has gone
             protocol.response_bytes(status, headers, body)
 

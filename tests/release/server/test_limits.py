@@ -142,6 +142,7 @@ def test_drain_answers_what_is_under_way_and_what_still_comes(bundle):
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: "SIGTERM: drains, 3 requests" in server.told)
         assert server.get("/v2/health/ready") == (503, {"live": False, "ready": False})
+        assert server.ask("GET", "/v2/health/ready")[1]["connection"] == "close"
         assert server.get(f"/v2/models/{bundles.NAME}/ready")[0] == 503
         assert server.get("/v2/health/live")[0] == 200
         asked.append(pool.submit(server.infer, request()))
@@ -165,7 +166,7 @@ def test_drain_under_constant_load_ends_and_loses_nothing_that_was_taken(bundle)
                     seen.append(answer.status)
                 except ConnectionRefusedError:
                     return
-                except (http.client.RemoteDisconnected, ConnectionResetError):
+                except (http.client.RemoteDisconnected, ConnectionError):
                     connection.close()  # closed before it took this request; a new one is refused
             connection.close()
 
