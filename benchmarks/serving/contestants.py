@@ -38,7 +38,7 @@ CONTESTANTS = (
         name="KServe, through Envoy", packages=("kserve==0.21.0", _RUNTIME), script="on_kserve.py", proxied=True
     ),
     Contestant(name="LitServe", packages=("litserve==0.2.19", _RUNTIME), script="on_litserve.py", path="/predict"),
-    Contestant(name="BentoML", packages=("bentoml==1.4.40", _RUNTIME), script="on_bentoml.py", path="/infer"),
+    Contestant(name="BentoML", packages=("bentoml==1.4.39", _RUNTIME), script="on_bentoml.py", path="/infer"),
     Contestant(name="MLServer", packages=("mlserver==1.7.1", _RUNTIME), script="on_mlserver.py"),
 )
 

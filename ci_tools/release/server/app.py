@@ -4,7 +4,6 @@ A name may hold slashes, and arrives with its escapes undone: paths are compared
 """
 
 import asyncio
-import contextlib
 import itertools
 import secrets
 import sys
@@ -62,8 +61,10 @@ class App:
             status, headers, body = self._get(scope)
         if self.draining:
             headers = [*headers, ("connection", "close")]  # the next request finds another server
-        with contextlib.suppress(ProtocolClosed, ProtocolError):  # the client has gone
+        try:
             protocol.response_bytes(status, headers, body)
+        except (ProtocolClosed, ProtocolError):
+            return  # the client has gone
 
     def _route(self, name: str, digest: str) -> None:
         ready = {

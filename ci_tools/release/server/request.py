@@ -152,17 +152,21 @@ def _flag(parameters: dict[str, Any], key: str, where: str, default: bool) -> bo
 
 
 def _shape(given: dict[str, Any], tensor: Tensor) -> tuple[int, ...]:
-    name, datatype, shape = tensor.name, given.get("datatype"), given.get("shape")
+    datatype, shape = given.get("datatype"), given.get("shape")
     if datatype != tensor.datatype:
-        raise bad(f"input {name!r}: datatype must be {tensor.datatype}, got {shown(datatype)}")
-    if type(shape) is not list or any(type(length) is not int for length in shape):
-        raise bad(f"input {name!r}: shape must be an array of whole numbers, got {shown(shape)}")
-    if len(shape) != len(tensor.shape) or any(
-        length < 1 if want == -1 else length != want for length, want in zip(shape, tensor.shape, strict=True)
+        raise bad(f"input {tensor.name!r}: datatype must be {tensor.datatype}, got {shown(datatype)}")
+    if type(shape) is not list or not set(map(type, shape)) <= {int}:
+        raise bad(f"input {tensor.name!r}: shape must be an array of whole numbers, got {shown(shape)}")
+    found = tuple(shape)
+    # The usual case, told without a loop: rows of the manifest's width.
+    if tensor.shape[:1] == (-1,) and found[1:] == tensor.shape[1:] and found[:1] > (0,) and -1 not in found:
+        return found
+    if len(found) != len(tensor.shape) or any(
+        length < 1 if want == -1 else length != want for length, want in zip(found, tensor.shape, strict=True)
     ):
         rule = f"must be {list(tensor.shape)}" + (" with -1 for any length from 1" if -1 in tensor.shape else "")
-        raise bad(f"input {name!r}: shape {rule}, got {shown(shape)}")
-    return tuple(shape)
+        raise bad(f"input {tensor.name!r}: shape {rule}, got {shown(shape)}")
+    return found
 
 
 def _chunk(name: str, size: object, raw: bytes | None, at: int) -> bytes:
