@@ -37,7 +37,7 @@ from model.data import prepare
 from model.params import Params
 from model.train import train
 
-FULL = Rounds(rounds=40, turns=20, block=1, warmup=5), Rounds(rounds=15, turns=1, block=1, warmup=1)
+FULL = Rounds(rounds=40, turns=20, block=1, warmup=5), Rounds(rounds=8, turns=1, block=1, warmup=1)
 QUICK = Rounds(rounds=3, turns=2, block=1, warmup=2), Rounds(rounds=1, turns=1, block=1, warmup=0)
 BLOCK = 20
 """Steps per turn. A round has 400: the recorder hands rows over, and the tracker takes them, every few seconds."""
