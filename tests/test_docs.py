@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+import typer
 from ruamel.yaml import YAML
 
 from benchmarks.faults import score
@@ -39,7 +40,7 @@ GATES_PAGE = ROOT / "docs/gates.md"
 RESULTS = ROOT / "benchmarks/results"
 NOT_MEASURED = "Not measured yet."
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-COMMANDS = {command.callback.__name__ for command in app.registered_commands} | {"schema"}
+COMMANDS = set(typer.main.get_command(app).commands)
 SCHEMAS = {command.callback.__name__ for command in schemas.registered_commands}
 TASKS = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
