@@ -67,7 +67,7 @@ def event(code: int, flags: str, attempts: int | None, header: str | None) -> st
     A client that hung up before its answer (code 0) counts as a timeout: nobody waits for ever. A second attempt means
     that the first one failed, though the client never knew.
     """
-    if code in (0, 504) or "UT" in flags:
+    if code in (0, 504) or "UT" in flags.split(","):
         return TIMEOUTS
     if header == INVALID:
         return INVALID

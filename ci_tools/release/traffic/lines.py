@@ -5,11 +5,12 @@ and across a restart of the reader that kept `position`; as long as the reader i
 files reach.
 """
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, BinaryIO, Generic, TypeVar
 
 import orjson
 from pydantic import Field
@@ -20,6 +21,8 @@ KEPT = 4
 """Rotated files that stay beside the log; access.jsonl.1 is the newest."""
 AT_ONCE = 8 << 20
 """Bytes that one `read` takes in at most, some 40,000 lines; what is left comes with the next."""
+_LONGEST = 1 << 16
+"""Bytes of a line that tell it from others."""
 
 T = TypeVar("T")
 
@@ -31,6 +34,8 @@ class Position(Config):
     """Of the file, which keeps it when it is rotated."""
     offset: Annotated[int, Field(ge=0)]
     """Bytes of that file that were read: whole lines."""
+    first: str = ""
+    """SHA-256 of that file's first line: the kernel gives a removed file's inode to the next. Empty: not known."""
 
 
 class LineLog(ABC, Generic[T]):
@@ -75,26 +80,22 @@ class LineLog(ABC, Generic[T]):
 
     def _find(self, files: list[tuple[Path, int]]) -> int:
         """Index of the position's file; where it is gone, the position moves to the start of the oldest."""
-        inodes = [inode for _, inode in files]
-        known = self._position
-        if known is not None and known.inode in inodes:
-            return inodes.index(known.inode)
-        self.gaps += known is not None and known.inode != 0
-        self._position = Position(inode=inodes[0], offset=0)
+        known = self.position
+        for at, (path, inode) in enumerate(files):
+            if inode == known.inode and _may_be(path, known):
+                return at
+        self.gaps += known.inode != 0
+        self._position = Position(inode=files[0][1], offset=0)
         return 0
 
     def _take(self, path: Path, inode: int) -> list[bytes] | None:
         """Whole lines of a file from the position on, which moves behind them; None: it was rotated just now."""
         try:
             with path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                if stat.st_ino != inode:
+                if os.fstat(file.fileno()).st_ino != inode:
                     return None
-                offset = self.position.offset
-                if stat.st_size < offset:
-                    self.gaps += 1
-                    offset = 0
-                file.seek(offset)
+                first = _fingerprint(file)
+                file.seek(self.position.offset)
                 block = file.read(AT_ONCE)
         except FileNotFoundError:
             return None
@@ -102,7 +103,7 @@ class LineLog(ABC, Generic[T]):
         if end == 0 and len(block) == AT_ONCE:
             self.damaged += 1  # no line is that long; what follows its end may be sound
             end = len(block)
-        self._position = Position(inode=inode, offset=offset + end)
+        self._position = Position(inode=inode, offset=self.position.offset + end, first=first)
         return block[:end].splitlines()
 
     def _parse(self, lines: Iterable[bytes]) -> list[T]:
@@ -131,12 +132,27 @@ def end(path: Path) -> Position | None:
     try:
         with path.open("rb") as file:
             stat = os.fstat(file.fileno())
-            start = max(stat.st_size - AT_ONCE, 0)
+            first, start = _fingerprint(file), max(stat.st_size - AT_ONCE, 0)
             file.seek(start)
             whole = file.read(stat.st_size - start).rfind(b"\n") + 1
     except FileNotFoundError:
         return None
-    return Position(inode=stat.st_ino, offset=start + whole)
+    return Position(inode=stat.st_ino, offset=start + whole, first=first)
+
+
+def _may_be(path: Path, known: Position) -> bool:
+    """Whether the position's file lies there. One that is rotated just now may: `_take` will see that it has gone."""
+    try:
+        with path.open("rb") as file:
+            same = not known.first or _fingerprint(file) == known.first
+            return known.offset == 0 or (same and os.fstat(file.fileno()).st_size >= known.offset)
+    except FileNotFoundError:
+        return True
+
+
+def _fingerprint(file: BinaryIO) -> str:
+    """SHA-256 of the first line, which tells a log from every other: it has a request's id."""
+    return hashlib.sha256(file.readline(_LONGEST)).hexdigest()
 
 
 def _inode(path: Path) -> int:
