@@ -1,0 +1,54 @@
+"""The systemd unit: systemd understands it, it restarts the service, drains it, and keeps it in its place."""
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ci_tools.release.supervisor import Settings
+
+UNIT = Path(__file__).parents[3] / "deploy/systemd/switchback.service"
+
+
+@pytest.fixture
+def unit():
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str
+    parser.read(UNIT, encoding="utf-8")
+    return parser
+
+
+def test_service_comes_back_and_is_drained_by_its_supervisor(unit):
+    service = unit["Service"]
+    assert service["Restart"] == "always"
+    assert service["KillMode"] == "mixed"
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
+    assert service["ExecStart"].split()[1] == "serve"
+    assert f"HOME_DIR=/var/lib/{service['StateDirectory']} " in service["Environment"]
+
+
+def test_service_is_hardened(unit):
+    service = unit["Service"]
+    for key in ("NoNewPrivileges", "PrivateTmp", "ProtectHome", "LockPersonality", "RestrictSUIDSGID"):
+        assert service[key] == "yes", key
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["User"] != "root"
+
+
+def test_time_to_stop_covers_the_drain(unit):
+    assert int(unit["Service"]["TimeoutStopSec"]) > 2 * Settings().drain_seconds
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_it(tmp_path):
+    copy = tmp_path / UNIT.name
+    text = UNIT.read_text(encoding="utf-8").replace("/opt/switchback/bin/switchback", "/bin/true")
+    copy.write_text(text, encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    copy.write_text(text.replace("KillMode=mixed", "KillMode=fixed"), encoding="utf-8")
+    wrong = subprocess.run(["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, timeout=60)
+    assert "kill mode" in wrong.stderr
