@@ -24,7 +24,7 @@ from ci_tools.release.plan import Role
 from ci_tools.release.rehearsal import service
 from ci_tools.release.rehearsal.policy import PER_SECOND, shortened
 from ci_tools.release.rehearsal.replay import Replay, requests
-from ci_tools.release.rehearsal.spoiled import inverted
+from ci_tools.release.rehearsal.spoiled import spoiled
 
 FOLDER = Path(".switchback/rehearsal")
 CHAMPION = FOLDER / "champion"
@@ -63,6 +63,8 @@ class Rehearsal:
     """Digest of the fresh bundle."""
     fresh: Part
     spoiled: Part
+    how: str
+    """What was done to the spoiled copy."""
     answered: int
     lost: int
     """Requests without an answer, or with another than 200."""
@@ -83,8 +85,8 @@ class Rehearsal:
     def __str__(self) -> str:
         return (
             f"release rehearsed in {self.seconds:.0f} s: {self.answered:,} requests answered, {self.lost} lost\n"
-            f"  this model:               {self.fresh}\n"
-            f"  its answers turned round: {self.spoiled}"
+            f"  {'this model:':<{len(self.how) + 1}} {self.fresh}\n"
+            f"  {self.how}: {self.spoiled}"
         )
 
     def to_json(self) -> dict[str, object]:
@@ -110,7 +112,8 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
     trust = Trust(public_keys=(public_beside(key),))
     fresh = pack(bundles, key=key)
     champion = _champion(bundles, fresh, key, trust)
-    spoiled = repack(fresh, inverted(fresh), bundles, created=fresh.manifest.created, key=key)
+    content, how = spoiled(fresh)
+    worse = repack(fresh, content, bundles, created=fresh.manifest.created, key=key)
     bodies = requests(ROWS, fresh.manifest)
     home = Home(FOLDER / "service")
     shutil.rmtree(home.path, ignore_errors=True)  # a rehearsal begins anew; its bundles stay
@@ -121,13 +124,14 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
         port = service.serving(address, Role.STABLE, champion.digest)
         with Replay(port, fresh.manifest.name, bodies, PER_SECOND) as replay:
             good = _release(fresh, address, trust, Result.PROMOTED)
-            bad = _release(spoiled, address, trust, Result.ROLLED_BACK)
+            bad = _release(worse, address, trust, Result.ROLLED_BACK)
     if good.ok:
         _crown(fresh)
     return Rehearsal(
         bundle=fresh.digest,
         fresh=good,
         spoiled=bad,
+        how=how,
         answered=replay.answered,
         lost=replay.failed,
         seconds=time.monotonic() - started,

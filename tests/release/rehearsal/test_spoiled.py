@@ -8,7 +8,7 @@ import pytest
 
 from ci_tools.errors import DataError
 from ci_tools.release.bundle.packing import pack
-from ci_tools.release.rehearsal.spoiled import inverted
+from ci_tools.release.rehearsal.spoiled import INVERTED, NAN, spoiled
 from tests.release.bundle import toy
 
 
@@ -23,14 +23,25 @@ def scores(content, rows):
 
 def test_every_score_is_turned_round(packed):
     rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
-    np.testing.assert_allclose(scores(inverted(packed), rows), 1 - scores(packed.content, rows), atol=1e-6)
+    content, how = spoiled(packed)
+    np.testing.assert_allclose(scores(content, rows), 1 - scores(packed.content, rows), atol=1e-6)
+    assert how == INVERTED
 
 
 def test_same_model_is_spoiled_to_the_same_bytes(packed):
-    assert inverted(packed) == inverted(packed)
+    assert spoiled(packed) == spoiled(packed)
 
 
-def test_model_that_decides_nothing_is_refused(packed):
+def test_model_that_decides_nothing_answers_nan(packed):
     undecided = packed.manifest.model_copy(update={"decision": None})
-    with pytest.raises(DataError, match="which output decides"):
-        inverted(replace(packed, manifest=undecided))
+    content, how = spoiled(replace(packed, manifest=undecided))
+    assert np.isnan(scores(content, np.ones((3, 2), np.float32))).all()
+    assert how == NAN
+
+
+def test_model_without_a_number_is_refused(packed):
+    (output,) = packed.manifest.outputs
+    words = output.model_copy(update={"datatype": "BYTES"})
+    manifest = packed.manifest.model_copy(update={"decision": None, "outputs": (words,)})
+    with pytest.raises(DataError, match="no floating-point output"):
+        spoiled(replace(packed, manifest=manifest))
