@@ -1,6 +1,7 @@
 """MLServer: a custom runtime, in the server's process, Open Inference Protocol."""
 
 import asyncio
+import socket
 import sys
 
 import onnxruntime
@@ -29,12 +30,17 @@ class Reference(MLModel):
         return InferenceResponse(model_name=self.name, outputs=outputs)
 
 
+def free_port() -> int:
+    """For what the server opens besides, and nobody asks."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 async def main() -> None:
     """One model, no parallel workers, REST only as far as it goes."""
-    port = int(sys.argv[2])
     settings = Settings(
-        http_port=port, grpc_port=port + 1, metrics_port=port + 2, host="127.0.0.1", parallel_workers=0,
-        logging_settings=None, debug=False, metrics_endpoint=None,
+        http_port=int(sys.argv[2]), grpc_port=free_port(), metrics_port=free_port(), host="127.0.0.1",
+        parallel_workers=0, logging_settings=None, debug=False, metrics_endpoint=None,
     )  # fmt: skip
     model = ModelSettings(
         name="reference", implementation=Reference, parameters=ModelParameters(uri=sys.argv[1])
