@@ -14,15 +14,15 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 
 import psutil
-from ci_tools.release.controller.standing import fold
-from ci_tools.release.supervisor.child import Child
 
 from benchmarks.release.service import ACTOR, Service, Unmet
 from benchmarks.release.traffic import NAME, Traffic
 from ci_tools.errors import SwitchbackError
 from ci_tools.release.control import Event
 from ci_tools.release.control import Result as Outcome
+from ci_tools.release.controller.standing import fold
 from ci_tools.release.plan import LEASE_SECONDS, Role
+from ci_tools.release.supervisor.child import Child
 
 VICTIMS = ("controller", "controller, kept down", "envoy", "supervisor", "stable", "baseline", "canary", "client")
 KINDS = ("submitted", "ramping", "weight", "deciding", "promoting", "watching", "rolled back", "watched")

@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable, Iterator
 
-from ci_tools.release.client.connection import Address, Connection
-from ci_tools.release.ledger import Ledger
-from ci_tools.release.traffic.access import AccessLog, Entry
-
 from ci_tools.errors import SwitchbackError
+from ci_tools.release.client.connection import Address, Connection
 from ci_tools.release.control import Event, Phase, Release, Status
 from ci_tools.release.home import Home
+from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Actual, Health, Member, Role
+from ci_tools.release.traffic.access import AccessLog, Entry
 
 ACTOR = "drill"
 _SECONDS = 90.0

@@ -13,16 +13,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ci_tools.release.bundle.keys import public_beside, signing_key
-from ci_tools.release.bundle.trust import Trust
-from tests.release.bundle import toy
-
 from benchmarks.release.killing import answering
 from benchmarks.release.service import ACTOR, MODULE, Service
 from ci_tools.errors import SwitchbackError
+from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.manifest import MODEL
+from ci_tools.release.bundle.trust import Trust
 from ci_tools.release.control import Phase, Release
 from tests.release import graphs
+from tests.release.bundle import toy
 
 REFUSED, HELD = "refused", "held"
 SILENT = 0.025

@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-from ci_tools.release.supervisor import Settings, Supervisor
-
 from ci_tools.errors import run_stage
 from ci_tools.release.home import Home
+from ci_tools.release.supervisor import Settings, Supervisor
 
 if __name__ == "__main__":
     home, port, settings = sys.argv[1:]

@@ -16,7 +16,6 @@ from typing import Any
 from ci_tools.release.server import __main__ as command
 from ci_tools.release.server.model import Model
 from ci_tools.release.server.refusal import failed
-
 from tests.release import faulty_server
 
 _sound_run = Model.run

@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ci_tools.release.bundle.keys import public_beside, signing_key
-from ci_tools.release.registry import Registry
-from ci_tools.release.supervisor import Settings
-from ci_tools.release.supervisor.child import Child
-from tests.release.server import bundles
 
 from benchmarks.release.observed import ACTOR, Observed, Unmet
 from benchmarks.release.traffic import NAME, Traffic
 from ci_tools.release.bundle import Trust
+from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.home import Home
 from ci_tools.release.judge import Policy
 from ci_tools.release.plan import Member, Role
+from ci_tools.release.registry import Registry
+from ci_tools.release.supervisor import Settings
+from ci_tools.release.supervisor.child import Child
 from tests.release import graphs
+from tests.release.server import bundles
 
 POLICY = Policy.model_validate(
     {

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ci_tools.release.supervisor.child import Child
 
 from benchmarks.harness import read_lines
+from ci_tools.release.supervisor.child import Child
 
 NAME = "risk"
 INFER = f"/v2/models/{NAME}/infer"
