@@ -1,6 +1,7 @@
 """A folder named by a digest holds that whole bundle, whatever happens while it is added."""
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -168,3 +169,25 @@ def test_many_processes_add_the_same_bundle_at_once(registry, bundle, trusted):
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 8
     assert registry.get(bundle.name, trusted)
     assert sorted(file.name for file in registry.path.iterdir()) == sorted([".lock", bundle.name])
+
+
+def test_one_adds_at_a_time_and_leaves_the_other_s_files_alone(registry, bundle, trusted, monkeypatch):
+    half = registry.path / ".new-half"
+    half.mkdir(parents=True)
+    (read, written), really = os.pipe(), fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda *lock: (os.write(written, b"x"), really(*lock)))
+    with (registry.path / ".lock").open("w") as lock:
+        really(lock, fcntl.LOCK_EX)
+        child = add_in_a_child(registry, bundle, trusted)
+        os.close(written)
+        try:
+            assert os.read(read, 1) == b"x"  # it asks for the lock; empty where it ended instead
+            assert os.waitpid(child, os.WNOHANG) == (0, 0)
+            assert half.exists()
+            assert registry.digests() == []
+        finally:
+            really(lock, fcntl.LOCK_UN)  # closing is not enough: the fork shares the open file
+            os.close(read)
+    assert os.waitpid(child, 0)[1] == 0
+    assert not half.exists()
+    assert registry.digests() == [bundle.name]
