@@ -42,6 +42,26 @@ def sign(settings: "signing.Config", folder: Path, file: Path, signer: Keyless) 
         raise DependencyUnavailable(f"did not sign ({_brief(error)})", where=where, fix="try again later") from None
 
 
+def trimmed(raw: dict[str, Any]) -> dict[str, Any]:
+    """A signature without the parts that verification has no need of, and therefore no use for a check of.
+
+    These are further lines under the log's checkpoint, and timestamps beside the log's own promise of the time.
+    Law: trimmed(trimmed(raw)) == trimmed(raw).
+    """
+    kept: dict[str, Any] = json.loads(json.dumps(raw))
+    material = kept["verificationMaterial"]
+    for entry in material["tlogEntries"]:
+        checkpoint = entry["inclusionProof"]["checkpoint"]
+        note, _, lines = checkpoint["envelope"].partition("\n\n")
+        # A log signs under the name that its checkpoint's first line begins with.
+        own = f"\u2014 {note.partition(chr(10))[0].partition(' - ')[0]} "
+        signed = [line for line in lines.split("\n") if line.startswith(own)][:1]
+        checkpoint["envelope"] = "\n".join([note, "", *signed, ""])
+        if "inclusionPromise" in entry:
+            material["timestampVerificationData"] = {"rfc3161Timestamps": []}
+    return kept
+
+
 def authenticate(raw: dict[str, Any], trusted: Keyless, where: Path) -> tuple[bytes, str]:
     """Payload of the envelope, signed by the trusted identity, and that identity.
 
@@ -65,6 +85,7 @@ def authenticate(raw: dict[str, Any], trusted: Keyless, where: Path) -> tuple[by
         bundle = Bundle.from_json(json.dumps(raw))
         # What the library does not know it drops, and would never check.
         strict = json.loads(bundle.to_json()) == raw and raw["mediaType"] == signature.MEDIA_TYPE
+        strict = strict and trimmed(raw) == raw
         strict = strict and [one["keyid"] for one in raw["dsseEnvelope"]["signatures"]] == [""]
         kind, payload = verifier.verify_dsse(bundle, Identity(identity=trusted.identity, issuer=trusted.issuer))
     except Exception as error:  # hostile input takes the library's parsers where no single exception waits

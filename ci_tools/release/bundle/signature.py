@@ -59,13 +59,14 @@ def sign(folder: Path, signer: Path | Keyless) -> bytes:
     file = folder / SIGNATURE
     if isinstance(signer, Path):
         settings.use_elliptic_key_signer(private_key=signer).sign(folder, file)
+        raw = json.loads(file.read_bytes())
     else:
         from ci_tools.release.bundle import keyless
 
         keyless.sign(settings, folder, file, signer)
-    content = canonical(json.loads(file.read_bytes()))
+        raw = keyless.trimmed(json.loads(file.read_bytes()))
     file.unlink()
-    return content
+    return canonical(raw)
 
 
 def authenticate(content: bytes, trust: Trust, where: Path) -> Signed:

@@ -2,12 +2,13 @@
 
 import base64
 import json
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
 from ci_tools.errors import ConfigError, DataError, DependencyUnavailable
-from ci_tools.release.bundle import Keyless, Trust, open_bundle, signature
+from ci_tools.release.bundle import Keyless, Trust, keyless, open_bundle, signature
 from ci_tools.release.bundle.manifest import MODEL, SIGNATURE
 from tests.release.bundle import authority, toy
 
@@ -88,6 +89,11 @@ def replace(old, new):
     return change
 
 
+def seal(raw):
+    """The line under the checkpoint."""
+    return entry(raw)["inclusionProof"]["checkpoint"]["envelope"].partition("\n\n")[2]
+
+
 CHANGES = {
     "no log entry": lambda raw: raw["verificationMaterial"].update(tlogEntries=[]),
     "two log entries": lambda raw: raw["verificationMaterial"].update(tlogEntries=[entry(raw)] * 2),
@@ -108,12 +114,40 @@ CHANGES = {
     "damaged certificate": lambda raw: raw["verificationMaterial"]["certificate"].update(rawBytes="AAAA"),
     "number for a text": lambda raw: raw["verificationMaterial"].update(certificate=1),
     "other checkpoint": replace("toy - 1\n", "toy - 2\n"),
+    "other name of the log": replace("\u2014 toy", "\u2014 tox"),
+    "further signature of the checkpoint": replace("\n\u2014 toy", "\n\u2014 witness AAAAAAAA\n\u2014 toy"),
+    "signature of the checkpoint twice": lambda raw: replace(seal(raw), seal(raw) * 2)(raw),
+    "timestamp beside the promise": lambda raw: raw["verificationMaterial"].update(
+        timestampVerificationData={"rfc3161Timestamps": [{"signedTimestamp": "AAAA"}]}
+    ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_altered_signature_is_refused(bundle, sigstore, trusted, change):
     refusal(sign(bundle, sigstore, change=change), trusted)
+
+
+def test_what_nobody_checks_is_left_out_when_signing(bundle, sigstore, trusted):
+    bare = sign(bundle, sigstore)
+    raw = json.loads((bare / SIGNATURE).read_bytes())
+    assert keyless.trimmed(raw) == raw
+    richer = json.loads(json.dumps(raw))
+    CHANGES["further signature of the checkpoint"](richer)
+    CHANGES["timestamp beside the promise"](richer)
+    assert richer != raw
+    assert keyless.trimmed(richer) == raw
+
+
+@pytest.mark.slow
+def test_every_flipped_byte_is_refused(bundle, sigstore, trusted):
+    content, accepted = (sign(bundle, sigstore) / SIGNATURE).read_bytes(), []
+    for at, byte in enumerate(content):
+        (bundle / SIGNATURE).write_bytes(content[:at] + bytes([byte ^ 1]) + content[at + 1 :])
+        with suppress(DataError):
+            open_bundle(bundle, trusted)
+            accepted.append(content[at - 20 : at + 20])
+    assert accepted == []
 
 
 @pytest.mark.parametrize("content", ["", "{}", "nonsense", "[]"])
