@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from itertools import count
 
 from ci_tools.console import say
-from ci_tools.errors import ConfigError
+from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Actual, Health, boot_time
 from ci_tools.release.supervisor.controller import Controller
@@ -24,7 +25,6 @@ from ci_tools.release.supervisor.pool import assign
 from ci_tools.release.supervisor.server import Server
 from ci_tools.release.supervisor.settings import Settings
 from ci_tools.release.supervisor.wishes import Wishes
-from ci_tools.release.traffic.files import write
 from ci_tools.release.traffic.routing import route
 
 _AGAIN = 0.25
@@ -125,7 +125,7 @@ class Supervisor:
         before = files.published
         try:
             files.publish(wanted)
-        except OSError as error:
+        except (OSError, SwitchbackError) as error:
             self._retry = now + _AGAIN
             self._complain("envoy", f"Envoy's files cannot be written: {error}")
         else:
@@ -170,9 +170,9 @@ class Supervisor:
             heartbeat=now,
         )
         try:
-            write(self.home.actual, actual.model_dump_json())
-        except OSError as error:
-            self._complain("actual", f"{self.home.actual} cannot be written: {error}")
+            write_atomic(self.home.actual, actual.model_dump_json(), durable=False)
+        except SwitchbackError as error:
+            self._complain("actual", f"cannot be written: {error}")
         else:
             self._complain("actual", "")
 

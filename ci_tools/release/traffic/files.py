@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ci_tools.errors import SwitchbackError
+from ci_tools.release.files import write_atomic
 from ci_tools.release.plan import Role
 from ci_tools.release.traffic.access import ARMS
 from ci_tools.release.traffic.limits import Limits
@@ -37,8 +39,8 @@ class Files:
         """Put `routing` in force: servers before the weights that need them, weights before the servers they free.
 
         Raises:
-            OSError: the disk is full or not writable. Then all traffic is on stable: weights that cannot be changed
-                are not the ones that were asked for.
+            OSError, SwitchbackError: the disk is full or not writable. Then all traffic is on stable: weights that
+                cannot be changed are not the ones that were asked for.
         """
         text = {name: json.dumps(body) for name, body in _files(routing, self.limits).items()}
         first = [servers_file(pool) for pool in POOLS if _gains(pool, self.published, routing)]
@@ -49,7 +51,7 @@ class Files:
                 self._prepared = routing.safe()
             for name in order:
                 self._put(name, text[name])
-        except OSError:
+        except (OSError, SwitchbackError):
             self._fall_back()
             raise
         self.published = routing
@@ -63,7 +65,7 @@ class Files:
             (self.folder / PREPARED).replace(path)
             del self._written[PREPARED]
         else:
-            write(path, text)
+            write_atomic(path, text, durable=False)
         self._written[name] = text
 
     def _fall_back(self) -> None:
@@ -72,17 +74,6 @@ class Files:
             (self.folder / PREPARED).replace(self.folder / ROUTES)
             self._written[ROUTES] = self._written.pop(PREPARED)
             self.published = replace(self.published.safe(), serial=self._prepared.serial)
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file; whoever reads it meanwhile gets the old one or the new one, whole.
-
-    Raises:
-        OSError: the disk is full or not writable; the old one stays.
-    """
-    draft = path.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def _files(routing: Routing, limits: Limits) -> dict[str, dict[str, Any]]:

@@ -2,22 +2,22 @@
 
 import pytest
 
+from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Lease, Plan, Role, boot_time
 from ci_tools.release.supervisor.wishes import LONGEST_LEASE, Wishes
-from ci_tools.release.traffic.files import write
 
 PLAN = Plan(serial=4, pools={Role.STABLE: "A", Role.CANARY: "C"}, canary_weight=0.5)
 
 
 @pytest.fixture
 def home(tmp_path):
-    write(tmp_path / "plan.json", PLAN.model_dump_json())
+    write_atomic(tmp_path / "plan.json", PLAN.model_dump_json(), durable=False)
     return Home(tmp_path)
 
 
 def lease(home, seconds=2.0, serial=4):
-    write(home.lease, Lease(serial=serial, until=boot_time() + seconds).model_dump_json())
+    write_atomic(home.lease, Lease(serial=serial, until=boot_time() + seconds).model_dump_json(), durable=False)
 
 
 def leased(wishes):
@@ -67,7 +67,7 @@ def test_damaged_file_ends_the_lease_and_keeps_the_plan(home, name, damage):
     assert not leased(wishes)
     assert wishes.plan == PLAN
     assert str(getattr(home, name)) in wishes.problem
-    write(home.plan, PLAN.model_dump_json())
+    write_atomic(home.plan, PLAN.model_dump_json(), durable=False)
     lease(home)
     assert leased(wishes)
     assert wishes.problem == ""

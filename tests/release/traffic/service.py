@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 
+from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import LEASE_SECONDS, Actual, Health, Lease, Plan, Role, boot_time
 from ci_tools.release.supervisor import Settings
 from ci_tools.release.traffic import AccessLog
-from ci_tools.release.traffic.files import write
 from tests.release.traffic.client import INFER, send
 
 ROOT = Path(__file__).parents[3]
@@ -73,7 +73,7 @@ class Service:
         """Write the next plan, with its lease."""
         self.plan = Plan(serial=self.plan.serial + 1 if self.plan else 1, pools=pools, **weights)
         self.renew()
-        write(self.home.plan, self.plan.model_dump_json())
+        write_atomic(self.home.plan, self.plan.model_dump_json(), durable=False)
         return self.plan
 
     def serve(self, pools, **weights):
@@ -85,7 +85,11 @@ class Service:
 
     def renew(self, seconds=LEASE_SECONDS):
         with self._writing:
-            write(self.home.lease, Lease(serial=self.plan.serial, until=boot_time() + seconds).model_dump_json())
+            write_atomic(
+                self.home.lease,
+                Lease(serial=self.plan.serial, until=boot_time() + seconds).model_dump_json(),
+                durable=False,
+            )
 
     def _renew(self):
         while not self._end.wait(0.5):
