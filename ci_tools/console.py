@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from ci_tools.harmless import in_json
@@ -35,9 +35,10 @@ def on_terminal() -> bool:
 
 
 def say(line: str) -> None:
-    """One line about what happens now."""
+    """One line about what happens now. A log that takes nothing, its disk being full, stops nobody's work."""
     if not quiet():
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,14 @@ def test_plain_progress_says_something_when_a_tenth_takes_long(capsys, monkeypat
         for step in range(1, 5):
             bar.update(step)
     assert capsys.readouterr().err.splitlines() == ["train 2/1000", "train 4/1000"]
+
+
+def test_a_log_that_takes_nothing_stops_nothing(monkeypatch):
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        console.say("hello")
+        with suppress(OSError):
+            full.close()
 
 
 def test_quiet_says_nothing(capsys, monkeypatch):

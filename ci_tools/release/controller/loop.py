@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import suppress
 
 from ci_tools.errors import SwitchbackError
 from ci_tools.harmless import one_line
@@ -22,6 +23,7 @@ def run(controller: Controller, tick_seconds: float, stop: threading.Event) -> N
         except Exception as error:
             what = str(error) if isinstance(error, SwitchbackError) else f"{type(error).__name__}: {error}"
             if what != told:
-                sys.stderr.write(f"error: controller: {one_line(what)}\n")
+                with suppress(OSError):  # what is full may be the disk of the log: then nobody hears, and it goes on
+                    sys.stderr.write(f"error: controller: {one_line(what)}\n")
             told, pause = what, max(tick_seconds, AFTER_FAILURE)
         stop.wait(pause)

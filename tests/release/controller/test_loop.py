@@ -1,6 +1,9 @@
 """The loop goes on whatever fails, and tells it once."""
 
+import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 
 from ci_tools.errors import SwitchbackError
 from ci_tools.release.controller import loop
@@ -33,6 +36,18 @@ def test_failures_are_told_once_each_in_one_line(monkeypatch, capsys):
     assert told[0] == told[2] == "error: controller: ledger.db: the disk is full"
     assert told[1].startswith("error: controller: KeyError: ")
     assert len(told) == 3
+
+
+def test_a_log_that_takes_nothing_stops_nothing(monkeypatch):
+    monkeypatch.setattr(loop, "AFTER_FAILURE", 0.0)
+    stop = threading.Event()
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        controller = Failing(stop, SwitchbackError("the disk is full"), SwitchbackError("it still is"))
+        loop.run(controller, 0.0, stop)
+        with suppress(OSError):
+            full.close()
+    assert controller.ticks == 3
 
 
 def test_a_failure_makes_the_loop_slower(monkeypatch):
