@@ -3,10 +3,12 @@
 SwitchbackError              exit code
 ├── ConfigError              2  a configuration file or a flag breaks a rule
 ├── DataError                2  input rows or columns break a rule
+│   └── BundleError          2  a bundle is not what a trusted signer signed
 ├── RecordError              2  a run record is missing, damaged or cannot be written
 │   ├── RecordLocked         2  another process owns the record
 │   └── RecordMismatch       2  the record belongs to other params, data or code
 ├── CheckpointError          2  a checkpoint is damaged or does not fit the model
+├── VerdictBlocks            1  a verdict keeps a model from being packed
 ├── TrainingFailed           1  training ended without a usable model; the evidence is kept
 └── DependencyUnavailable    4  a program, service or package that is needed is not there
 
@@ -50,6 +52,10 @@ class DataError(SwitchbackError):
     """Input rows or columns break a rule."""
 
 
+class BundleError(DataError):
+    """A bundle is not what a trusted signer signed."""
+
+
 class RecordError(SwitchbackError):
     """A run record is missing, damaged or cannot be written."""
 
@@ -64,6 +70,12 @@ class RecordMismatch(RecordError):
 
 class CheckpointError(SwitchbackError):
     """A checkpoint is damaged or does not fit the model."""
+
+
+class VerdictBlocks(SwitchbackError):
+    """A verdict keeps a model from being packed."""
+
+    exit_code = 1
 
 
 class TrainingFailed(SwitchbackError):

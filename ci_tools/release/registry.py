@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci_tools.errors import ConfigError, DataError, explain
+from ci_tools.errors import BundleError, ConfigError, explain
 from ci_tools.release.bundle import Bundle, Trust, folder, open_bundle
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -34,7 +34,7 @@ class Registry:
             trusted: whose signature counts; none: that of this user's own key.
 
         Raises:
-            DataError: it is not what a trusted signer signed, or the copy that is here is damaged.
+            BundleError: it is not what a trusted signer signed, or the copy that is here is damaged.
             SwitchbackError: the disk refuses; nothing has changed then.
         """
         checked = open_bundle(bundle, trusted)
@@ -52,7 +52,7 @@ class Registry:
 
         Raises:
             ConfigError: no such bundle here.
-            DataError: it is not what a trusted signer signed, or lies under another digest than its own.
+            BundleError: it is not what a trusted signer signed, or lies under another digest than its own.
         """
         path = self.path / digest
         if not _DIGEST.fullmatch(digest) or not path.exists():
@@ -61,7 +61,7 @@ class Registry:
         found = open_bundle(path, trusted)
         if found.digest != digest:
             rule = "a bundle lies under its own digest"
-            raise DataError(
+            raise BundleError(
                 f"is bundle {found.digest}", where=path, rule=rule, fix="remove it, then add that bundle again"
             )
         return found

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ci_tools.config import Config, read_yaml
-from ci_tools.errors import ConfigError, DataError, RecordError
+from ci_tools.errors import ConfigError, DataError, RecordError, VerdictBlocks
 from ci_tools.gates import files
 from ci_tools.gates.files import FOLDER, VERDICTS, Verdicts
 from ci_tools.gates.run import Run, open_run
@@ -89,7 +89,7 @@ def overrides(verdicts: Verdicts, waiver: Waiver | None) -> tuple[Override, ...]
     """The blocking verdicts, each with who let it pass.
 
     Raises:
-        DataError: one blocks, and nobody let it pass.
+        VerdictBlocks: one does, and nobody let it pass.
         ConfigError: the waiver names what blocks nothing.
     """
     named = set(waiver.gates) if waiver else set()
@@ -98,7 +98,9 @@ def overrides(verdicts: Verdicts, waiver: Waiver | None) -> tuple[Override, ...]
         rule = "what blocks a merge blocks a release, too"
         fix = f"mend it, or pass --override {','.join(dict.fromkeys(one.gate for one in standing))} --by --reason"
         told = "; ".join(str(one) for one in standing[:3]) + (" …" if len(standing) > 3 else "")
-        raise DataError(f"{len(standing)} of the verdicts block: {told}", where=FOLDER / VERDICTS, rule=rule, fix=fix)
+        raise VerdictBlocks(
+            f"{len(standing)} of the verdicts block: {told}", where=FOLDER / VERDICTS, rule=rule, fix=fix
+        )
     blocking = verdicts.blocking
     for name in sorted(named - {name for one in blocking for name in (one.gate, name_of(one))}):
         rule = f"what blocks is {', '.join(map(name_of, blocking)) or 'nothing'}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ci_tools.errors import DataError, explain
+from ci_tools.errors import BundleError, explain
 
 MIB = 1024 * 1024
 LARGEST = 2048 * MIB - 1
@@ -23,12 +23,12 @@ def opened(path: Path) -> Iterator[int]:
     """A descriptor of the folder, through which its files are read even if it is moved meanwhile.
 
     Raises:
-        DataError: no folder there.
+        BundleError: no folder there.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError("no bundle here", where=path, fix="name a folder that `switchback bundle` wrote") from None
+        raise BundleError("no bundle here", where=path, fix="name a folder that `switchback bundle` wrote") from None
     except OSError as error:
         raise explain(error) from None
     try:
@@ -41,14 +41,14 @@ def names(folder: int, where: Path) -> set[str]:
     """Of the folder's entries, whatever they are.
 
     Raises:
-        DataError: more than any bundle has.
+        BundleError: more than any bundle has.
     """
     found: set[str] = set()
     with os.scandir(folder) as entries:
         for entry in entries:
             found.add(entry.name)
             if len(found) > MOST_FILES:
-                raise DataError("holds too many files", where=where, rule=f"at most {MOST_FILES}")
+                raise BundleError("holds too many files", where=where, rule=f"at most {MOST_FILES}")
     return found
 
 
@@ -56,25 +56,25 @@ def read(folder: int, name: str, where: Path, largest: int = LARGEST_TEXT) -> by
     """The content of one file.
 
     Raises:
-        DataError: it is missing, is no regular file, or has more than `largest` bytes.
+        BundleError: it is missing, is no regular file, or has more than `largest` bytes.
     """
     file = where / name
     try:
         # Without blocking: a named pipe would have the opener wait for a writer.
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except FileNotFoundError:
-        raise DataError("is missing", where=file, rule="a bundle is whole", fix="copy it again, or pack it") from None
+        raise BundleError("is missing", where=file, rule="a bundle is whole", fix="copy it again, or pack it") from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO):
             what = "is a symbolic link" if error.errno == errno.ELOOP else "is no regular file"
-            raise DataError(what, where=file, rule=REGULAR) from None
+            raise BundleError(what, where=file, rule=REGULAR) from None
         raise explain(error) from None
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise DataError("is no regular file", where=file, rule=REGULAR)
+            raise BundleError("is no regular file", where=file, rule=REGULAR)
         if found.st_size > largest:
-            raise DataError(f"has {found.st_size:,} bytes", where=file, rule=f"at most {largest:,}")
+            raise BundleError(f"has {found.st_size:,} bytes", where=file, rule=f"at most {largest:,}")
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             return stream.read(found.st_size + 1)  # one more than it had: growth shows in its digest
     except OSError as error:

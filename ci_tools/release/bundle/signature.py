@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ci_tools.errors import DataError, explain
+from ci_tools.errors import BundleError, explain
 from ci_tools.release.bundle.keys import fingerprint, load_public
 from ci_tools.release.bundle.manifest import SIGNATURE
 from ci_tools.release.bundle.trust import Keyless, Trust
@@ -78,7 +78,7 @@ def authenticate(content: bytes, trust: Trust, where: Path) -> Signed:
         where: the file, for errors.
 
     Raises:
-        DataError: it is no signature, was altered, or is somebody else's.
+        BundleError: it is no signature, was altered, or is somebody else's.
         ConfigError: a trusted public key cannot be read.
         DependencyUnavailable: keyless: Sigstore's keys cannot be had.
     """
@@ -88,7 +88,7 @@ def authenticate(content: bytes, trust: Trust, where: Path) -> Signed:
         payload, signer = _by_key(raw, trust, where)
     elif trust.keyless is None:
         rule = "it must be that of a trusted public key"
-        raise DataError("is the signature of no key", where=where, rule=rule, fix="name an identity to trust, too")
+        raise BundleError("is the signature of no key", where=where, rule=rule, fix="name an identity to trust, too")
     else:
         from ci_tools.release.bundle import keyless
 
@@ -102,9 +102,9 @@ def canonical(raw: object) -> bytes:
     return json.dumps(raw, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
-def refused(what: str, where: Path, rule: str = "") -> DataError:
+def refused(what: str, where: Path, rule: str = "") -> BundleError:
     """The error of a signature that does not hold."""
-    return DataError(what, where=where, rule=rule or "only what a trusted signer signed is loaded", fix=_AGAIN)
+    return BundleError(what, where=where, rule=rule or "only what a trusted signer signed is loaded", fix=_AGAIN)
 
 
 def _parsed(content: bytes, where: Path) -> dict[str, Any]:

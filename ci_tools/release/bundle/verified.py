@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ci_tools.errors import DataError
+from ci_tools.errors import BundleError
 from ci_tools.release.bundle import folder, graph, signature, trust
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Manifest
 from ci_tools.release.bundle.trust import Trust
@@ -47,7 +47,7 @@ def open_bundle(path: Path, trusted: Trust | None = None) -> Bundle:
         trusted: whose signature counts; none: that of this user's own key.
 
     Raises:
-        DataError: it is not what a trusted signer signed, byte for byte; names file and rule.
+        BundleError: it is not what a trusted signer signed, byte for byte; names file and rule.
         ConfigError: a trusted key cannot be read.
         DependencyUnavailable: Sigstore's keys, where they are needed, cannot be had.
     """
@@ -92,7 +92,7 @@ def _parse(text: bytes, where: Path) -> Manifest:
 def _refuse_foreign(names: set[str], where: Path) -> None:
     if names:
         listed = ", ".join(map(repr, sorted(names)))[:200]
-        raise DataError(f"holds {listed}", where=where, rule="a bundle holds what was signed only", fix="remove it")
+        raise BundleError(f"holds {listed}", where=where, rule="a bundle holds what was signed only", fix="remove it")
 
 
 def _compare(content: bytes, sha256: str, size: int, where: Path) -> None:
@@ -102,5 +102,5 @@ def _compare(content: bytes, sha256: str, size: int, where: Path) -> None:
         raise _refuse("was altered", where, rule=f"its SHA-256 is not that in {MANIFEST}")
 
 
-def _refuse(what: str, where: Path, rule: str = "") -> DataError:
-    return DataError(what, where=where, rule=rule or "a bundle is what was signed, byte for byte", fix=_AGAIN)
+def _refuse(what: str, where: Path, rule: str = "") -> BundleError:
+    return BundleError(what, where=where, rule=rule or "a bundle is what was signed, byte for byte", fix=_AGAIN)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ci_tools.errors import ConfigError, DataError
+from ci_tools.errors import ConfigError, VerdictBlocks
 from ci_tools.gates.verdict import Outcome
 from ci_tools.release.bundle import command
 from ci_tools.release.bundle.keys import public_beside
@@ -28,7 +28,7 @@ def test_own_key_signs_and_verifies_where_none_is_named(pipeline, monkeypatch, t
 
 def test_override_is_told(pipeline, key):
     toy.write_verdicts(pipeline, toy.verdict("floor", Outcome.FAILED, blocks=True))
-    with pytest.raises(DataError, match="--override floor --by --reason"):
+    with pytest.raises(VerdictBlocks, match="--override floor --by --reason"):
         command.bundle(key=key)
     told = command.bundle(key=key, override=" floor ,", by="Ada", reason="known")
     assert "let pass by Ada: floor failed (known)" in str(told)

@@ -6,7 +6,7 @@ import os
 import pytest
 from onnx import TensorProto
 
-from ci_tools.errors import ConfigError, DataError, RecordError, SwitchbackError
+from ci_tools.errors import ConfigError, DataError, RecordError, SwitchbackError, VerdictBlocks
 from ci_tools.gates.verdict import Outcome
 from ci_tools.release.bundle.evidence import Waiver, collect, overrides
 from tests.release.bundle import toy
@@ -157,7 +157,7 @@ def test_verdicts_that_do_not_block_need_nobody(pipeline):
 
 @pytest.mark.parametrize("verdict", [BLOCKING[0], BLOCKING[1], BLOCKING[3]])
 def test_blocking_verdict_is_refused(pipeline, verdict):
-    with pytest.raises(DataError, match=f"1 of the verdicts block: {verdict.outcome}: {verdict.gate}"):
+    with pytest.raises(VerdictBlocks, match=f"1 of the verdicts block: {verdict.outcome}: {verdict.gate}"):
         overrides(judged(pipeline, verdict), None)
 
 
@@ -174,7 +174,7 @@ def test_override_is_kept_with_who_and_why(pipeline, gates):
 
 @pytest.mark.parametrize("gates", [("floor",), ("floor (auc)", "leak"), ("leak",)])
 def test_override_of_some_leaves_the_others(pipeline, gates):
-    with pytest.raises(DataError, match="of the verdicts block"):
+    with pytest.raises(VerdictBlocks, match="of the verdicts block"):
         overrides(judged(pipeline, *BLOCKING), Waiver(gates=gates, by="Ada", reason="known"))
 
 

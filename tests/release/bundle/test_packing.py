@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ci_tools.errors import ConfigError, DataError, DependencyUnavailable, SwitchbackError
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError, VerdictBlocks
 from ci_tools.gates.verdict import Outcome
 from ci_tools.release.bundle import Keyless, open_bundle
 from ci_tools.release.bundle.evidence import Waiver
@@ -98,7 +98,7 @@ def test_override_is_in_manifest_and_card(pipeline, key):
 
 def test_blocking_verdict_leaves_no_bundle_and_no_key(pipeline, tmp_path):
     toy.write_verdicts(pipeline, toy.verdict("floor", Outcome.FAILED, blocks=True))
-    with pytest.raises(DataError, match="block"):
+    with pytest.raises(VerdictBlocks, match="block"):
         pack(key=tmp_path / "new.pem")
     assert not (pipeline / "bundles").exists()
     assert not (tmp_path / "new.pem").exists()
