@@ -15,7 +15,7 @@ from tests.release.bundle import toy
 def refusal(kind=DataError):
     with pytest.raises(SwitchbackError) as refused:
         collect()
-    assert type(refused.value) is kind
+    assert isinstance(refused.value, kind)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
