@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ROOT, Result, measuring, read_lines, summary
-from benchmarks.release.killing import CANDIDATES, DOWN_SECONDS, GOOD, KINDS, VICTIMS, Stage, drawn, play
+from benchmarks.release.killing import CANDIDATES, DOWN_SECONDS, GOOD, VICTIMS, Stage, drawn, play
 from benchmarks.release.service import CONTROLLER, POLICY, under_traffic
 from ci_tools.console import progress
 from ci_tools.errors import DataError
@@ -31,7 +31,7 @@ RATE = 250.0
 RULES = POLICY.model_copy(
     update={
         "latency": {},
-        "ramp": POLICY.ramp.model_copy(update={"first": 0.25, "step_seconds": 1.0}),
+        "ramp": POLICY.ramp.model_copy(update={"step_seconds": 1.0}),
         "watch_seconds": 1.0,
     }
 )
@@ -41,7 +41,7 @@ RULES = POLICY.model_copy(
 def main(options: Namespace) -> Result:
     """Make the kills that are missing, and count."""
     count = options.count or (10 if options.quick else 200)
-    settings = {"count": count, "requests per second": RATE, "victims": VICTIMS, "behind": KINDS,
+    settings = {"count": count, "requests per second": RATE, "victims": VICTIMS,
                 "candidates": CANDIDATES, "lease seconds": LEASE_SECONDS, "policy": RULES.model_dump(mode="json"),
                 "controller": CONTROLLER}  # fmt: skip
     path = RUNS / ("quick.jsonl" if options.quick else "runs.jsonl")
@@ -95,17 +95,15 @@ def code_digest() -> str:
 
 def score(result: Result, lines: Sequence[dict[str, Any]]) -> None:
     """Count what became of the kills."""
-    hits = [line for line in lines if line["hit"]]
     exposures = [line["exposure"] for line in lines if line["exposure"] is not None]
     result.arms["kill, end, checks"] = summary([line["seconds"] for line in lines])
     failures: dict[str, list[int]] = {}
-    for line in hits:
+    for line in lines:
         failures.setdefault(line["victim"], []).append(line["failures"])
     result.facts = {
         "kills": len(lines),
         "well": sum(not line["problem"] for line in lines),
-        "that hit somebody": len(hits),
-        "victims": dict(Counter(line["victim"] for line in hits).most_common()),
+        "victims": dict(Counter(line["victim"] for line in lines).most_common()),
         "last event before the blow": dict(Counter(line["state"] for line in lines).most_common()),
         "ended": {f"{candidate}, {ended}": number for (candidate, ended), number in
                   Counter((line["candidate"], line["ended"]) for line in lines).most_common()},

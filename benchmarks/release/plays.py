@@ -8,6 +8,8 @@ import re
 import signal
 import sqlite3
 import subprocess
+import time
+import urllib.request
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.manifest import MODEL
 from ci_tools.release.bundle.trust import Trust
 from ci_tools.release.control import Phase, Release
+from ci_tools.release.plan import Member, Role
 from tests.release import graphs
 from tests.release.bundle import toy
 
@@ -141,19 +144,22 @@ def metrics_lost(service: Service) -> Seen:
     service.until(lambda one: bool(one.release and one.release.phase is Phase.HELD), "it is held")
     service.hold(lambda: not service.actual.leased, "the lease runs out", 30)
     held = service.until(lambda one: bool(one.release and one.release.reason), "the reason is told").release
+    service.hold(lambda: service.actual.envoy_pid > 0, "Envoy runs")
     os.kill(service.actual.envoy_pid, signal.SIGUSR1)
     return Seen(f"{HELD}, then {service.follow(id_).result}", held.reason if held else "")
 
 
 def ledger_edited(service: Service) -> Seen:
     """By hand, while the controller is down; afterwards it is put right again."""
-    os.kill(service.controller_pid(), signal.SIGSTOP)
+    service.hold(lambda: service.controller_pid() > 0, "the controller runs")
+    controller = service.controller_pid()
+    os.kill(controller, signal.SIGSTOP)
     with closing(sqlite3.connect(service.home.ledger)) as database:
         database.execute("DROP TRIGGER no_update")
         before = database.execute("SELECT body FROM events WHERE seq = 2").fetchone()[0]
         database.execute("UPDATE events SET body = replace(body, 'first', 'worst') WHERE seq = 2")
         database.commit()
-    os.kill(service.controller_pid(), signal.SIGKILL)
+    os.kill(controller, signal.SIGKILL)
     log = service.home.access_log.with_name("controller.log")
     service.hold(lambda: "event 2" in _tail(log), "the controller says why it does not start", 30)
     served, cause = answering(service.port), _tail(log)
@@ -189,17 +195,33 @@ def disk_full(service: Service) -> Seen:
     """Nothing can be written while the canary has weight; later it can."""
     id_ = service.submit(service.bundle("disk full")).id
     service.until(lambda one: bool(one.release and one.release.canary_weight > 0), "the canary ramps")
-    filling = service.home.path / "filling"
+    canary, filling = service.member(Role.CANARY), service.home.path / "filling"
     with filling.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
     try:
         service.hold(lambda: bool(_warning(service, "disk|space")), "the status says that the disk is full", 30)
         warning = _warning(service, "disk|space")
-        service.hold(lambda: not service.actual.leased or answering(service.port) != "", "the champion answers", 30)
+        service.hold(lambda: _rests(canary), "the canary gets no more requests", 30)
+        service.hold(lambda: answering(service.port) != "", "the champion answers", 10)
     finally:
         filling.unlink()
     return Seen(str(service.follow(id_).result), warning)
+
+
+def _rests(member: Member | None) -> bool:
+    """Whether a server gets no requests, by its own count: the files that tell of it cannot be written now."""
+    if member is None:
+        return True
+    before = _requests(member)
+    time.sleep(0.5)
+    return _requests(member) == before
+
+
+def _requests(member: Member) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{member.port}/metrics", timeout=5) as answer:
+        found = re.findall(r"^switchback_server_requests_total\{.*\} (\d+)$", answer.read().decode(), re.MULTILINE)
+    return sum(map(int, found))
 
 
 def _warning(service: Service, pattern: str) -> str:

@@ -80,7 +80,7 @@ class Service(Observed):
         server = (*MODULE, "benchmarks.release.server", "--faults", self._faults, "--trust-key",
                   public_beside(self.key))  # fmt: skip
         lead = (*MODULE, program, "--home", self.home.path, "--policy", folder / "policy.yaml",
-                "--settings", folder / "controller.yaml")  # fmt: skip
+                "--settings", folder / "controller.yaml", "--trust-key", public_beside(self.key))  # fmt: skip
         commands = {"server_command": tuple(map(str, server)), "controller_command": tuple(map(str, lead))}
         self.settings = Settings.model_validate(commands | SUPERVISOR | (supervisor or {}))
         self._child: Child | None = None
@@ -177,12 +177,14 @@ class Service(Observed):
 
     def break_down(self, member: Member) -> None:
         """From now on every answer of that server fails."""
-        os.kill(member.pid, signal.SIGUSR1)
+        if member.pid:
+            os.kill(member.pid, signal.SIGUSR1)
 
     def crash(self, member: Member) -> None:
         """SIGKILL to a server."""
-        with suppress(ProcessLookupError):
-            os.kill(member.pid, signal.SIGKILL)
+        if member.pid:
+            with suppress(ProcessLookupError):
+                os.kill(member.pid, signal.SIGKILL)
 
 
 def free_port() -> int:
