@@ -23,6 +23,9 @@ from ci_tools.release.server.model import Model
 from ci_tools.release.server.refusal import Refusal, busy, failed
 from ci_tools.release.server.tensors import Array
 
+_LOOKED_PAST = 16
+"""Requests of other shapes that a batch may leave waiting before it runs."""
+
 
 class Ran(NamedTuple):
     """One batch, for the metrics."""
@@ -43,7 +46,7 @@ class Job:
 
 
 class Batching:
-    """The queue before a model, and the thread behind it."""
+    """The queue before a model, and the thread behind it. All but the runs themselves happens in the loop."""
 
     def __init__(
         self, model: Model, *, rows: int, delay: float, limit: int, ran: Callable[[Ran], object] = lambda ran: None
@@ -58,15 +61,16 @@ class Batching:
             ran: told of each batch, in the thread.
         """
         self._model, self._rows, self._delay, self._limit, self._ran = model, rows, delay, limit, ran
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._held: deque[Job] = deque()
-        self._submitted = self._taken = 0  # each written by one thread only
+        self._waiting: deque[Job] = deque()
+        self._running = self._due = False
+        # A batch is handed over as one: waking the thread for each request would cost more than reading it.
+        self._batches: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
 
     @property
     def waiting(self) -> int:
         """Requests that no batch has taken yet."""
-        return self._submitted - self._taken
+        return len(self._waiting)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to run what is submitted from `loop`."""
@@ -79,59 +83,71 @@ class Batching:
         Raises:
             Refusal: 503, as many wait as may.
         """
-        if self.waiting >= self._limit:
-            raise busy(f"{self._limit} requests wait already")
+        if len(self._waiting) >= self._limit:
+            self._waiting = deque(job for job in self._waiting if not job.future.done())
+            if len(self._waiting) >= self._limit:
+                raise busy(f"{self._limit} requests wait already")
         future: asyncio.Future[dict[str, Array]] = self._loop.create_future()
-        self._submitted += 1
-        self._queue.put(Job(inputs, rows, future))
+        self._waiting.append(Job(inputs, rows, future))
+        if not self._running and not self._due:
+            self._due = True
+            # Behind all that is ready in this turn of the loop: what has come at once runs at once.
+            if self._delay:
+                self._loop.call_later(self._delay, self._begin)
+            else:
+                self._loop.call_soon(self._begin)
+        elif self._delay and self._due and sum(job.rows for job in self._waiting) >= self._rows:
+            self._begin()
         return future
 
     def stop(self) -> None:
-        """Let the thread end once it has run what was submitted."""
-        self._queue.put(None)
+        """Let the thread end once it has run what it has."""
+        self._batches.put(None)
 
-    def _work(self) -> None:
-        while (first := self._next(None)) is not None:
-            batch = self._gather(first)
-            self._taken += len(batch)
-            wanted = [job for job in batch if not job.future.done()]  # a deadline may have passed
-            if wanted:
-                try:
-                    self._run(wanted)
-                except Exception as error:  # such as MemoryError: the thread must outlive it
-                    for job in wanted:
-                        job.outcome = job.outcome or failed(f"the model failed: {one_line(repr(error))}")
-                self._loop.call_soon_threadsafe(_deliver, wanted)
+    def _begin(self) -> None:
+        self._due = False
+        if not self._running and (batch := self._gather()):
+            self._running = True
+            self._batches.put(batch)
 
-    def _next(self, seconds: float | None) -> Job | None:
-        """The next job; None after `seconds`, or when there will be none."""
-        if self._held:
-            return self._held.popleft()
-        try:
-            job = self._queue.get() if seconds is None else self._queue.get(seconds > 0, max(seconds, 0.0))
-        except queue.Empty:
-            return None
-        if job is None:
-            self._queue.put(None)  # whoever asks next is to see it, too
-        return job
-
-    def _gather(self, first: Job) -> list[Job]:
-        """The first job and those that may run with it."""
-        batch, rows, unlike = [first], first.rows, []
-        ends = time.monotonic() + self._delay
-        while first.rows and rows < self._rows:
-            left = ends - time.monotonic() if self._delay else 0.0
-            if (job := self._next(left)) is None:
-                break
-            if job.key == first.key and rows + job.rows <= self._rows:
+    def _gather(self) -> list[Job]:
+        """The first request whose deadline has not passed, and those that may run with it; the others keep waiting."""
+        batch: list[Job] = []
+        others: list[Job] = []
+        rows = 0
+        while self._waiting and len(others) < _LOOKED_PAST:
+            job = self._waiting.popleft()
+            if job.future.done():
+                continue
+            if not batch or (job.rows and job.key == batch[0].key and rows + job.rows <= self._rows):
                 batch.append(job)
                 rows += job.rows
             else:
-                unlike.append(job)
-                if len(unlike) >= len(batch) + 8:
-                    break
-        self._held.extendleft(reversed(unlike))
+                others.append(job)
+            if rows >= self._rows or not job.rows:
+                break
+        self._waiting.extendleft(reversed(others))
         return batch
+
+    def _work(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            try:
+                self._run(batch)
+            except Exception as error:  # such as MemoryError: the thread must outlive it
+                for job in batch:
+                    job.outcome = job.outcome or failed(f"the model failed: {one_line(repr(error))}")
+            self._loop.call_soon_threadsafe(self._finish, batch)
+
+    def _finish(self, batch: list[Job]) -> None:
+        self._running = False
+        self._begin()
+        for job in batch:
+            if job.future.done():
+                continue
+            if isinstance(job.outcome, Refusal):
+                job.future.set_exception(job.outcome)
+            else:
+                job.future.set_result(job.outcome or {})
 
     def _run(self, batch: list[Job]) -> None:
         if len(batch) == 1:
@@ -171,13 +187,3 @@ class Batching:
         outputs = self._model.run(inputs)
         self._ran(Ran(rows, time.perf_counter() - start))
         return outputs
-
-
-def _deliver(batch: list[Job]) -> None:
-    for job in batch:
-        if job.future.done():
-            continue
-        if isinstance(job.outcome, Refusal):
-            job.future.set_exception(job.outcome)
-        else:
-            job.future.set_result(job.outcome or {})
