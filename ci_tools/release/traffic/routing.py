@@ -104,13 +104,18 @@ def _own(plan: Plan, backends: Sequence[Backend], role: Role) -> tuple[int, ...]
 
 
 def _stable(plan: Plan, backends: Sequence[Backend]) -> tuple[int, ...]:
-    """Ports that may answer for stable, best first: its own server, the same bundle elsewhere, a champion before."""
+    """Ports that may answer for stable, best first: its own server, the same bundle elsewhere, a champion before.
+
+    One that is down is left out as long as another is up: a request that has just failed on it is retried by rank, and
+    the ranks may have changed meanwhile.
+    """
     bundle = plan.pools.get(Role.STABLE)
     if bundle is None:
         return ()
 
-    def rank(backend: Backend) -> tuple[bool, bool, bool, int]:
-        return not backend.ready, backend.bundle != bundle, backend.role is not Role.STABLE, backend.port
+    def rank(backend: Backend) -> tuple[bool, bool, int]:
+        return backend.bundle != bundle, backend.role is not Role.STABLE, backend.port
 
     fit = [b for b in backends if b.proven and (b.bundle == bundle or b.role in (Role.STABLE, Role.PREVIOUS))]
-    return tuple(b.port for b in sorted(fit, key=rank))
+    up = [b for b in fit if b.ready]
+    return tuple(b.port for b in sorted(up or fit, key=rank))

@@ -61,9 +61,9 @@ def test_stable_falls_back_to_its_bundle_elsewhere_and_then_to_the_champion_befo
     plan = Plan(serial=5, pools={Role.STABLE: "A", Role.PREVIOUS: "Z"})
     down, previous = backend(Role.STABLE, ready=False), backend(Role.PREVIOUS, "Z")
     assert route(plan, [STABLE, previous], leased=True).stable == (1, 4)
-    assert route(plan, [down, previous], leased=True).stable == (4, 1)
+    assert route(plan, [down, previous], leased=True).stable == (4,)
     assert route(plan, [down, BASELINE, previous], leased=True).stable == (2, 4)
-    assert route(plan, [previous], leased=True).stable == (4,)
+    assert route(plan, [down], leased=True).stable == (1,)
 
 
 def test_old_server_of_stable_serves_until_the_new_one_is_ready():
