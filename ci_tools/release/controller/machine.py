@@ -154,7 +154,7 @@ def _ended(standing: Standing, course: Course, facts: Facts, settings: Settings)
         what = f"The canary's server was not ready for {canary.unready_seconds:.0f} s"
         return _back(standing, course, f"{what}{f': {_why(canary)}' if canary.reason else ''}. {NO_STATISTIC}", facts)
     if decision.action is Action.ROLL_BACK:
-        return _deciding(Action.ROLL_BACK, decision)
+        return _deciding(Action.ROLL_BACK, decision, _also(canary))
     if course.paused:
         return None
     if decision.action is Action.INCONCLUSIVE and decision.then is Action.ROLL_BACK:
@@ -210,13 +210,21 @@ def _baseline(server: Server, settings: Settings) -> str:
     return ""
 
 
-def _deciding(action: Action, decision: Decision) -> Move:
-    return _move(Kind.DECIDING, decision.sentence, None, JUDGE, action=action.value,
+def _deciding(action: Action, decision: Decision, also: str = "") -> Move:
+    return _move(Kind.DECIDING, decision.sentence + also, None, JUDGE, action=action.value,
                  seconds=round(decision.seconds, 3), decision=decision.model_dump(mode="json"))  # fmt: skip
 
 
 def _back(standing: Standing, course: Course, reason: str, facts: Facts) -> Move:
     return rolled_back(standing, course, Result.ROLLED_BACK, reason, facts.seconds)
+
+
+def _also(canary: Server) -> str:
+    """What counts cannot tell: why requests failed, where the server ended under them."""
+    if not canary.restarts:
+        return ""
+    times = "once" if canary.restarts == 1 else f"{canary.restarts} times"
+    return f" The canary's server ended {times} by itself, the last time: {canary.reason.rstrip('.')}."
 
 
 def _why(server: Server) -> str:

@@ -57,6 +57,7 @@ def reached(phase):
     return standing
 
 
+ENDED = Server(Health.READY, reason="used 612 MB of memory", restarts=1)
 HARM = decision(Action.ROLL_BACK, sentence="events.errors: worse.")
 QUIET = decision(Action.HOLD, sentence="The canary had no request for 60 s.")
 TABLE = [
@@ -80,6 +81,12 @@ TABLE = [
     (Phase.RAMPING, {"decision": decision(weight=0.1), "waiting": True}, None, ""),
     (Phase.RAMPING, {"decision": decision(weight=0.1), "in_force": False}, None, ""),
     (Phase.RAMPING, {"decision": HARM}, Kind.DECIDING, "events.errors: worse."),
+    (
+        Phase.RAMPING,
+        {"decision": HARM, "canary": ENDED},
+        Kind.DECIDING,
+        "worse. The canary's server ended once by itself",
+    ),
     (Phase.RAMPING, {"decision": HARM, "trouble": "The log is gone."}, Kind.DECIDING, "events.errors: worse."),
     (Phase.RAMPING, {"decision": decision(Action.PROMOTE)}, Kind.DECIDING, ""),
     (Phase.RAMPING, {"decision": decision(Action.PROMOTE), "trouble": "The log is gone."}, Kind.HELD, "log is gone"),
