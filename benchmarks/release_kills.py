@@ -22,6 +22,7 @@ from benchmarks.release.killing import CANDIDATES, DOWN_SECONDS, GOOD, VICTIMS, 
 from benchmarks.release.service import CONTROLLER, POLICY, under_traffic
 from ci_tools.console import progress
 from ci_tools.errors import DataError
+from ci_tools.release.judge.policy import Events
 from ci_tools.release.plan import LEASE_SECONDS
 
 RUNS = ROOT / "build/release_kills"
@@ -30,8 +31,10 @@ RATE = 250.0
 """Requests per second."""
 RULES = POLICY.model_copy(
     update={
+        "events": {name: Events(margin_ratio=3.0, margin_rate=0.05) for name in POLICY.events},
         "latency": {},
         "ramp": POLICY.ramp.model_copy(update={"step_seconds": 1.0}),
+        "min_seconds": 2.0,
         "watch_seconds": 1.0,
     }
 )

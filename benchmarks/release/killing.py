@@ -208,6 +208,7 @@ def _revive(service: Service, case: Case, client: Child, candidate: str, struck:
             raise Unmet(f"{len(alive)} processes outlived their supervisor")
         service.start()
     if case.victim == "client":
+        client.kill()  # it is dead already: this waits for its end
         return _client(service, candidate)
     return client
 

@@ -74,14 +74,31 @@ def tampered(name: str) -> Play:
 
 
 def tampered_in_the_registry(service: Service) -> Seen:
-    """After it was accepted: the server that would load it refuses."""
+    """Before its release is asked for."""
+    digest = service.bundle("tampered in the registry")
+    _alter(service, digest)
+    return _refused(lambda: service.submit(digest))
+
+
+def tampered_later(service: Service) -> Seen:
+    """After its release began, before its server reads it: the supervisor is stopped meanwhile."""
     digest = service.bundle("tampered later")
+    os.kill(service.pid, signal.SIGSTOP)
+    try:
+        id_ = service.submit(digest).id
+        _alter(service, digest)
+    finally:
+        os.kill(service.pid, signal.SIGCONT)
+    return ended(service.follow(id_))
+
+
+def _alter(service: Service, digest: str) -> None:
+    """One byte of the model, in the registry."""
     model = service.home.bundles / digest / MODEL
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.chmod(0o644)
     model.write_bytes(content)
-    return ended(service.release(digest))
 
 
 def wrong_signer(service: Service) -> Seen:
