@@ -61,7 +61,6 @@ class Envoy:
         if not is_free(self._settings.address, self.port):
             fix = "end that program, or choose another with --port"
             raise ConfigError(f"port {self.port} on {self._settings.address} is taken", where="supervisor", fix=fix)
-        self.home.envoy.mkdir(parents=True, exist_ok=True)
         self.files.publish(NOTHING)
         self._start()
         until = boot_time() + _FIRST_SECONDS
@@ -160,7 +159,7 @@ class Envoy:
         settings = self._settings
         config = bootstrap(folder, log, settings.address, self.port, self.admin_port, settings.limits)
         path, text = folder / "bootstrap.json", json.dumps(config, indent=1)
-        if text != self._bootstrap:  # a start on a full disk needs no writing
+        if text != self._bootstrap or not path.exists():  # a start on a full disk needs no writing
             path.write_text(text, encoding="utf-8")
             self._bootstrap = text
         options = {

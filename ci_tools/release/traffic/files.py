@@ -21,7 +21,8 @@ POOLS = (*ARMS, MIRROR)
 """Envoy's clusters."""
 ARM_HEADER, MIRROR_HEADER, EVENT_HEADER = "x-switchback-arm", "x-switchback-mirror", "x-switchback-event"
 NAME = "switchback"
-_INFER = r"/v2/models/[^/]+(/versions/[^/]+)?/infer"
+_INFER = "/v2/models/.+/infer"
+"""Of any model and version: a name may hold slashes, which clients send as they are or escaped."""
 _TYPES = "type.googleapis.com/envoy"
 _MILLION = 1_000_000
 
@@ -46,6 +47,7 @@ class Files:
         first = [servers_file(pool) for pool in POOLS if _gains(pool, self.published, routing)]
         order = [*first, ROUTES, *(name for name in text if name not in first and name != ROUTES)]
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)  # Envoy is started anew where it lost sight of the old one
             if routing.leased:
                 self._put(PREPARED, json.dumps(_routes(routing.safe(), self.limits)))
                 self._prepared = routing.safe()
@@ -69,19 +71,24 @@ class Files:
         """Replace a file, atomically; one that says the same already is left alone."""
         if self._written.get(name) == text:
             return
-        path = self.folder / name
-        if name == ROUTES and self._written.get(PREPARED) == text:
-            (self.folder / PREPARED).replace(path)
-            del self._written[PREPARED]
-        else:
-            write_atomic(path, text, durable=False)
+        if not (name == ROUTES and text == self._written.get(PREPARED) and self._take_prepared()):
+            write_atomic(self.folder / name, text, durable=False)
         self._written[name] = text
 
-    def _fall_back(self) -> None:
-        """The safe route that was prepared, of whatever plan: a rename needs no space."""
-        if self.published.leased and PREPARED in self._written:
+    def _take_prepared(self) -> bool:
+        """Put the safe route that was prepared in force, which needs no space; whether it was still there."""
+        del self._written[PREPARED]
+        try:
             (self.folder / PREPARED).replace(self.folder / ROUTES)
-            self._written[ROUTES] = self._written.pop(PREPARED)
+        except FileNotFoundError:  # somebody cleans up here
+            return False
+        return True
+
+    def _fall_back(self) -> None:
+        """Back to stable, by the route that was prepared for whatever plan."""
+        text = self._written.get(PREPARED)
+        if self.published.leased and text is not None and self._take_prepared():
+            self._written[ROUTES] = text
             self.published = replace(self.published.safe(), serial=self._prepared.serial)
 
 

@@ -81,14 +81,15 @@ def route(plan: Plan | None, backends: Sequence[Backend], *, leased: bool) -> Ro
         return NOTHING
     chain = _stable(plan, backends)[:2]
     baseline, canary = (_own(plan, backends, role) for role in (Role.BASELINE, Role.CANARY))
+    canary_parts = round(plan.canary_weight * PARTS)
     routing = Routing(
         serial=plan.serial,
         leased=True,
         stable=chain,
         baseline=(*baseline, *chain[:1])[:2] if baseline else (),
         canary=(*canary, *chain[:1])[:2] if canary else (),
-        baseline_parts=round(plan.baseline_weight * PARTS),
-        canary_parts=round(plan.canary_weight * PARTS),
+        baseline_parts=min(round(plan.baseline_weight * PARTS), PARTS - canary_parts),
+        canary_parts=canary_parts,
         mirror_share=plan.mirror_share,
     )
     lacking = (routing.baseline_parts and not baseline) or (

@@ -1,5 +1,6 @@
 """The supervisor with the real Envoy: promotion, rollback, faults of every child, and its own end."""
 
+import shutil
 import signal
 import socket
 import subprocess
@@ -134,6 +135,14 @@ def test_lease_that_ends_returns_all_traffic(ramping):
     entries = ramping.entries([answer.headers["x-request-id"] for answer in load.answers])
     assert {entry.arm for entry in entries if not entry.leased} == {Role.STABLE}
     assert load.failed == []
+
+
+def test_lease_ends_though_somebody_removed_envoys_files(ramping):
+    shutil.rmtree(ramping.home.envoy)
+    ramping.leading = False
+    ramping.until(lambda actual: not actual.leased, "safe")
+    stable = ramping.member(Role.STABLE).name
+    ramping.until(lambda _: {one.member for one in ramping.ask(times=20)} == {stable}, "Envoy has heard of it")
 
 
 def test_rollback_takes_effect_within_a_moment(ramping):

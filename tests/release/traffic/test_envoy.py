@@ -162,10 +162,24 @@ def test_rest_of_the_protocol_is_stables_and_no_evidence(service, canary):
         answer = service.ask(path=path, method="GET", body=b"")
         assert answer.status == 200
         assert answer.member == service.member(Role.STABLE).name
-    versioned = service.ask(path="/v2/models/model/versions/3/infer")
-    assert versioned.member == canary.name
-    (entry,) = service.entries([versioned.headers["x-request-id"]])
-    assert entry.arm is Role.CANARY
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/models/model/versions/3/infer",
+        "/v2/models/shop/risk/infer",
+        "/v2/models/shop%2Frisk/infer",
+        "/v2/models/shop/risk/versions/3/infer",
+        "/v2/models/model/infer?trace=1",
+        "/v2/models/model/%69nfer",
+    ],
+)
+def test_no_spelling_of_inference_passes_the_canary_by(service, canary, path):
+    """A model's name may hold slashes, which clients send as they are or as %2F."""
+    answer = service.ask(path=path)
+    (entry,) = service.entries([answer.headers["x-request-id"]])
+    assert (answer.member, entry.arm) == (canary.name, Role.CANARY)
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/behave", "/v2x/models/model/infer", "/v2/../behave"])

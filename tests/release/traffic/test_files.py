@@ -150,3 +150,14 @@ def test_files_that_somebody_changed_are_written_anew(files):
     assert {path.name: path.read_text() for path in files.folder.iterdir() if path.name != PREPARED} == {
         name: text for name, text in right.items() if name != PREPARED
     }
+
+
+@pytest.mark.parametrize("gone", [(PREPARED,), (PREPARED, ROUTES)])
+def test_traffic_returns_to_stable_though_somebody_removed_the_files(files, gone):
+    """Such as a cleaner of temporary folders: the lease must end all the same."""
+    files.publish(WEIGHTED)
+    for name in gone:
+        (files.folder / name).unlink()
+    files.publish(WEIGHTED.safe())
+    assert read(files)["version_info"] == "17-safe"
+    assert files.published == WEIGHTED.safe()

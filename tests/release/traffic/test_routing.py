@@ -27,6 +27,12 @@ def test_weights_are_in_force_while_they_are_leased():
     assert (routing.stable, routing.baseline, routing.canary) == ((1, 2), (2, 1), (3, 1))
 
 
+def test_parts_of_all_traffic_are_no_more_than_all():
+    """`PARTS` is odd: two halves of it round to one part too many."""
+    routing = route(PLAN.model_copy(update={"canary_weight": 0.5, "baseline_weight": 0.5}), SERVERS, leased=True)
+    assert routing.canary_parts + routing.baseline_parts == PARTS
+
+
 def test_without_a_lease_all_traffic_is_on_stable_and_nothing_is_mirrored():
     routing = route(PLAN, SERVERS, leased=False)
     assert (routing.name, routing.leased) == ("17-safe", False)
