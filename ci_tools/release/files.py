@@ -7,20 +7,21 @@ from pathlib import Path
 from ci_tools.errors import explain
 
 
-def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
+def write_atomic(path: Path, text: str, *, durable: bool = True, mode: int = 0o666) -> None:
     """Replace a file whole.
 
     Args:
         path: of the file; its folder is there.
         text: its content.
         durable: whether it must outlast a power cut; what holds for seconds need not.
+        mode: its permissions, of which the process' umask takes some.
 
     Raises:
         SwitchbackError: the disk refused the write; the old content is still there.
     """
     scratch = path.with_name(f".{path.name}.new")
     try:
-        with scratch.open("w", encoding="utf-8") as file:
+        with open(scratch, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(text)
             file.flush()
             if durable:

@@ -116,8 +116,19 @@ class Ledger:
         return _event((*fields, digest))
 
     def events(self, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        """Events behind number `after`, oldest first."""
-        return [_event(row) for row in self._rows(_SELECT + "WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit))]
+        """Events behind number `after`, oldest first.
+
+        Raises:
+            SwitchbackError: one of them is none, as only an edit can make it.
+        """
+        found, at = [], after
+        try:
+            for row in self._rows(_SELECT + "WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)):
+                at = row[0]
+                found.append(_event(row))
+        except (ValueError, TypeError, RecursionError):
+            raise self._tampered(at, "cannot be read: it was changed") from None
+        return found
 
     def verify(self) -> int:
         """How many events there are, all of which fit.
@@ -183,7 +194,7 @@ def _fits(row: Row, previous: str) -> bool:
     """Whether an event is chained to the one before; its body must also be written in the one way."""
     try:
         return _canonical(json.loads(row[5])) == row[5] and _digest(row[:6], previous) == row[6]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return False
 
 

@@ -153,6 +153,14 @@ def test_one_event_more_than_the_head_file_knows_is_what_a_crash_leaves(path):
         assert json.loads(head.read_text())["seq"] == EVENTS + 2
 
 
+@pytest.mark.parametrize("body", ["[" * 100_000, "{", '"text"', "\x00"])
+def test_a_body_that_nothing_can_read_is_named_by_its_event(path, body):
+    edit(path, ("UPDATE events SET body = ? WHERE seq = 3", body))
+    assert "event 3 does not fit" in refused(path)
+    with Ledger(path, readonly=True) as ledger, pytest.raises(SwitchbackError, match="event 3 cannot be read"):
+        ledger.events()
+
+
 def test_readers_see_events_while_they_are_written(path):
     seen, stop = [], threading.Event()
 

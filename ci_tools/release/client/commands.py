@@ -64,7 +64,14 @@ def status(address: Address, *, verify: bool = False) -> Shown:
     """What is going on; with `verify`, also whether every event of the ledger fits the one before.
 
     A ledger can be verified without its service: it is a file.
+
+    Raises:
+        DependencyUnavailable: the service does not answer, and nobody asked for the ledger.
+        ConfigError: the ledger of a service elsewhere is asked for.
     """
+    if verify and address.url:
+        raise ConfigError("reads the ledger's file", where="--verify", rule="that of a service at --url is elsewhere",
+                          fix="run `switchback status --verify` on its machine")  # fmt: skip
     verified, wrong = _verified(address) if verify else (None, None)
     try:
         with Connection(address) as connection:

@@ -46,10 +46,8 @@ class Connection:
     def __init__(self, address: Address) -> None:
         self.address = address
         if address.url:
-            headers = {"authorization": f"Bearer {_token(address)}"}
-            self._client = httpx.Client(
-                base_url=_checked(address.url), headers=headers, timeout=_SECONDS, trust_env=False
-            )
+            url, headers = _checked(address.url), {"authorization": f"Bearer {_token(address)}"}
+            self._client = httpx.Client(base_url=url, headers=headers, timeout=_SECONDS, trust_env=False)
         else:
             transport = httpx.HTTPTransport(uds=str(address.home.socket))
             self._client = httpx.Client(
@@ -95,7 +93,7 @@ class Connection:
         try:
             self._knock()
             answer = self._client.request(method, path, json=body)
-        except (httpx.TransportError, OSError) as error:
+        except (httpx.RequestError, OSError) as error:
             raise self._unavailable(f"does not answer ({one_line(str(error) or type(error).__name__, 120)})") from None
         try:
             told = answer.json()
@@ -131,17 +129,22 @@ class Connection:
 
 
 def _token(address: Address) -> str:
-    if token := address.token or os.environ.get(TOKEN, ""):
-        return token
+    fix = f"set {TOKEN} to what stands in the file `token` of the service's home"
+    token = (address.token or os.environ.get(TOKEN, "")).strip()
     try:
-        return (address.home.path / "token").read_text(encoding="utf-8").strip()
+        token = token or (address.home.path / "token").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
-        fix = f"set {TOKEN} to what stands in the file `token` of the service's home"
         raise ConfigError("the service at a URL wants its token", where="--url", fix=fix) from None
+    if not token.isascii() or not token.isprintable():
+        raise ConfigError("is no token", where=TOKEN, rule="a token is one line of plain letters", fix=fix)
+    return token
 
 
 def _checked(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts, _ = urlsplit(url), httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"is no address: {one_line(url, 80)}", where="--url", fix="give http://127.0.0.1:PORT")
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:

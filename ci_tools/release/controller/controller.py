@@ -6,9 +6,11 @@ One lock: people ask in threads of their own, while the loop calls `tick`.
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -20,7 +22,7 @@ from ci_tools.release.controller import asking, bundles, judged, machine, plans,
 from ci_tools.release.controller.clock import Clock, MachineClock
 from ci_tools.release.controller.judged import Judged
 from ci_tools.release.controller.machine import Facts, Move, Server
-from ci_tools.release.controller.pairs import Pairs
+from ci_tools.release.controller.pairs import AT_ONCE, Pairs
 from ci_tools.release.controller.servers import Servers
 from ci_tools.release.controller.settings import Settings
 from ci_tools.release.controller.standing import Course, Kind, Standing, fold
@@ -176,8 +178,12 @@ class Controller:
     def label(self, labels: Mapping[str, float]) -> int:
         """True outcomes in [0, 1] by request id; returns how many belong to mirrored requests."""
         asking.labels(labels)
-        with self._lock:
-            return self._pairs.label(labels) if self._work else 0
+        found, waiting = 0, iter(labels.items())
+        while some := dict(islice(waiting, AT_ONCE)):
+            with self._lock:  # let go in between: labels by the hundred thousand must not keep the lease from renewal
+                found += self._pairs.label(some) if self._work else 0
+            time.sleep(0.001)
+        return found
 
     def _known(self) -> Standing:
         self._read_ledger()

@@ -14,7 +14,7 @@ from ci_tools.errors import SwitchbackError
 from ci_tools.release.controller.predictions import Pair
 
 AT_ONCE = 5_000
-"""Labels that are counted in one go."""
+"""Labels that are kept, or counted, in one go."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pairs (
     id TEXT PRIMARY KEY, champion REAL, canary REAL, seen INTEGER, label REAL, counted INTEGER

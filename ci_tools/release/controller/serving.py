@@ -1,6 +1,7 @@
 """The control API's sockets: HOME/control.sock for whoever may open it, and loopback TCP for whoever has the token."""
 
 import os
+import re
 import secrets
 import socket
 import threading
@@ -11,11 +12,14 @@ from typing import Any
 import uvicorn
 
 from ci_tools.errors import ConfigError
+from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 
 LOOPBACK = "127.0.0.1"
 _LONGEST = 107
 """Bytes of a Unix socket's path."""
+_SHORTEST_TOKEN = 16
+_TOKEN = re.compile(rf"[!-~]{{{_SHORTEST_TOKEN},}}")
 _LAST_SECONDS = 2.0
 """For which requests may be finished at the end."""
 
@@ -77,12 +81,20 @@ def loopback(port: int) -> socket.socket:
 
 
 def token(home: Home) -> str:
-    """The secret that TCP asks for, made at the first start; only this user may read it."""
+    """The secret that TCP asks for, made at the first start; only this user may read it.
+
+    Raises:
+        ConfigError: the file is no token, or others may read it.
+        SwitchbackError: the disk refuses.
+    """
     path = home.path / "token"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-    return path.read_text(encoding="ascii").strip()
+    if not path.exists():
+        write_atomic(path, secrets.token_urlsafe(32) + "\n", mode=0o600)
+    found = path.read_text(encoding="ascii", errors="replace").strip()
+    fix = "remove it: the next start makes another"
+    if not _TOKEN.fullmatch(found):
+        rule = f"a token has {_SHORTEST_TOKEN} letters and digits at least"
+        raise ConfigError("is no token", where=path, rule=rule, fix=fix)
+    if path.stat().st_mode & 0o077:
+        raise ConfigError("others may read it", where=path, rule="who has the token may promote and roll back", fix=fix)
+    return found

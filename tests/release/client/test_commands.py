@@ -241,6 +241,11 @@ def test_ledger_is_verified_without_its_service(home):
         assert status(Address(home), verify=True).exit_code == 0
 
 
+def test_ledger_of_a_service_elsewhere_is_not_taken_for_the_one_here(home):
+    with pytest.raises(ConfigError, match=r"--verify: reads the ledger's file.*on its machine"):
+        status(Address(home, "http://127.0.0.1:1", "t"), verify=True)
+
+
 def test_ledger_that_does_not_fit_is_told_with_the_status(home, monkeypatch):
     wrong = SwitchbackError("event 2 does not fit", where="ledger.db")
     monkeypatch.setattr(commands, "_verified", lambda address: (None, wrong))

@@ -72,6 +72,7 @@ def test_failing_service_is_unavailable_not_wrong_use(home):
         b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n[{}]",
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\n{}",
     ],
 )
 def test_whatever_else_answers_is_not_taken_for_the_service(home, answer):
@@ -116,7 +117,16 @@ class TestUrl:
         with pytest.raises(ConfigError, match="http leaves this machine"):
             Connection(Address(home, url, "right"))
 
-    @pytest.mark.parametrize("url", ["release", "ftp://localhost", "http://", "//localhost"])
+    @pytest.mark.parametrize("token", ["s3cr\u00e9t", "two\nlines"])
+    def test_token_that_no_header_can_carry_is_refused(self, home, token):
+        with pytest.raises(ConfigError, match=f"{TOKEN}: is no token"):
+            Connection(Address(home, "http://127.0.0.1:1", token))
+
+    @pytest.mark.parametrize(
+        "url",
+        ["release", "ftp://localhost", "http://", "//localhost", "http://[::1", "http://127.0.0.1:http",
+         "http://127.0.0.1\n:80"],
+    )  # fmt: skip
     def test_address_that_is_none_is_refused(self, home, url):
         with pytest.raises(ConfigError, match="is no address"):
             Connection(Address(home, url, "right"))

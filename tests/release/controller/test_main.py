@@ -1,5 +1,6 @@
 """The controller as a process: what it says where it cannot begin, what it serves, and that it ends when told to."""
 
+import errno
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import time
 import httpx
 import pytest
 
-from ci_tools.errors import ConfigError
+from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.release.bundle import Trust
 from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.control import Status
@@ -58,6 +59,31 @@ def test_token_is_made_once_and_for_this_user_only(home):
     assert len(token) >= 40
     assert serving.token(home) == token
     assert stat.S_IMODE((home.path / "token").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("left", ["", "\n", "short", "s\u00e9cret of no plain letters", "a b" * 20])
+def test_what_is_no_token_is_told(home, left):
+    (home.path / "token").write_text(left)
+    (home.path / "token").chmod(0o600)
+    with pytest.raises(ConfigError, match=r"token: is no token; .* Fix: remove it"):
+        serving.token(home)
+
+
+def test_token_that_others_may_read_is_told(home):
+    serving.token(home)
+    (home.path / "token").chmod(0o640)
+    with pytest.raises(ConfigError, match="others may read it"):
+        serving.token(home)
+
+
+def test_token_that_does_not_fit_on_the_disk_leaves_no_half_one(home, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(SwitchbackError, match="No space left"):
+        patch.setattr(os, "fsync", full)
+        serving.token(home)
+    assert len(serving.token(home)) >= 40
 
 
 def test_the_socket_is_for_this_user_only_and_replaces_a_dead_one(home):

@@ -196,6 +196,14 @@ def test_labels_in_the_watch_phase_bring_the_champion_before_back(fleet):
     assert controller.label(truth) == 0
 
 
+def test_a_flood_of_labels_leaves_room_to_renew_the_lease(fleet, monkeypatch):
+    controller, _, _ = begin(fleet, until=reaches(Phase.RAMPING))
+    keep, sizes = controller._pairs.label, []
+    monkeypatch.setattr(controller._pairs, "label", lambda some: sizes.append(len(some)) or keep(some))
+    assert controller.label({f"unknown{number}": 1.0 for number in range(12_000)}) == 0
+    assert sizes == [5_000, 5_000, 2_000], "the lock is let go in between"
+
+
 def test_a_new_champion_whose_server_fails_is_left_for_the_one_before(fleet):
     controller, status, second = begin(fleet)
     before = status.previous
