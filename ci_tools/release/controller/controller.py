@@ -30,6 +30,7 @@ from ci_tools.release.controller.telemetry import Answered, Telemetry, answered
 from ci_tools.release.controller.work import Work, begun
 from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
+from ci_tools.release.judge import Action
 from ci_tools.release.judge import policy as judge_policy
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Actual, Health, Lease, Role
@@ -247,6 +248,7 @@ class Controller:
             waiting=work.waiting,
             exercised=work.state.seen > work.state.weight_since,
             copies=work.state.flips.pairs,
+            unanswered=self._pairs.unanswered() if work.decision.action is Action.ROLL_BACK else 0,
             per_second=self._telemetry.per_second,
             phase_seconds=now - work.since,
             seconds=self._seconds(now),

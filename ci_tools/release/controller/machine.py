@@ -55,6 +55,8 @@ class Facts:
     """Whether the candidate had requests under its present weight: nothing was learnt from a weight without any."""
     copies: int = 0
     """Mirrored requests that the canary answered."""
+    unanswered: int = 0
+    """Mirrored rows to which it gave no valid answer; counted where harm is proven."""
     per_second: float = 0.0
     """Requests of all arms, of late."""
     phase_seconds: float = 0.0
@@ -154,7 +156,7 @@ def _ended(standing: Standing, course: Course, facts: Facts, settings: Settings)
         what = f"The canary's server was not ready for {canary.unready_seconds:.0f} s"
         return _back(standing, course, f"{what}{f': {_why(canary)}' if canary.reason else ''}. {NO_STATISTIC}", facts)
     if decision.action is Action.ROLL_BACK:
-        return _deciding(Action.ROLL_BACK, decision, _also(canary))
+        return _deciding(Action.ROLL_BACK, decision, _also(facts))
     if course.paused:
         return None
     if decision.action is Action.INCONCLUSIVE and decision.then is Action.ROLL_BACK:
@@ -219,12 +221,15 @@ def _back(standing: Standing, course: Course, reason: str, facts: Facts) -> Move
     return rolled_back(standing, course, Result.ROLLED_BACK, reason, facts.seconds)
 
 
-def _also(canary: Server) -> str:
-    """What counts cannot tell: why requests failed, where the server ended under them."""
-    if not canary.restarts:
-        return ""
-    times = "once" if canary.restarts == 1 else f"{canary.restarts} times"
-    return f" The canary's server ended {times} by itself, the last time: {canary.reason.rstrip('.')}."
+def _also(facts: Facts) -> str:
+    """What the judge's counts cannot tell: that the canary gave no answers, or why."""
+    found, canary = "", facts.canary
+    if facts.unanswered:
+        found += f" {facts.unanswered:,} of the copies got no valid answer."
+    if canary.restarts:
+        times = "once" if canary.restarts == 1 else f"{canary.restarts} times"
+        found += f" The canary's server ended {times} by itself, the last time: {canary.reason.rstrip('.')}."
+    return found
 
 
 def _why(server: Server) -> str:

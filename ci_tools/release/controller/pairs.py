@@ -74,6 +74,11 @@ class Pairs:
                 fresh.append(pair)
         return fresh
 
+    def unanswered(self) -> int:
+        """Rows that the champion answered and the canary did not, or not with a valid score."""
+        query = "SELECT count(*) FROM pairs WHERE canary IS NULL AND champion IS NOT NULL"
+        return int(self._rows(query, ())[0][0])
+
     def label(self, labels: Mapping[str, float]) -> int:
         """Keep true outcomes of requests, the first of each; returns how many belong to pairs."""
         known = sum(len(self._rows("SELECT id FROM pairs WHERE id = ?", (id_,))) for id_ in labels)

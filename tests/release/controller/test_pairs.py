@@ -23,6 +23,12 @@ def test_a_pair_is_new_once(path):
     assert Pairs(path).add([ONE, TWO, ROWS], 2) == []
 
 
+def test_rows_without_a_valid_answer_are_the_canarys_alone(path):
+    pairs = Pairs(path)
+    pairs.add([ONE, TWO, ROWS, Pair("q4", None, None), Pair("q5", (0.1, 0.2), None)], 1)
+    assert pairs.unanswered() == 3
+
+
 def test_what_died_uncounted_is_new_again(path):
     pairs = Pairs(path)
     pairs.add([ONE], 1)
