@@ -26,6 +26,8 @@ CRASH_RUN = 40
 """Run of the model in which the crashing canary dies, after each of its starts."""
 WRONG_SHARE = 0.3
 """Of the answers of the canary that gives wrong ones."""
+START_SECONDS = 2.0
+"""Until the first request is sent, at most."""
 RELEASE_SECONDS = 300.0
 """For a release to end."""
 ANSWERED = 0.999
@@ -74,7 +76,7 @@ def measure(scenario: Scenario, seconds: float, rate: float = RATE) -> dict[str,
                 service.verified()
             except (Unmet, SwitchbackError) as error:
                 problem = str(error)
-            time.sleep(max(begun + seconds - time.monotonic(), 0))
+            time.sleep(max(begun + START_SECONDS + seconds - time.monotonic(), 0))
         wrong = traffic.failures()
     return traffic.summary | {
         "rate": rate,
