@@ -127,11 +127,11 @@ DRILLS = {
     "crashes in its 200th run": _back(plays.process("crash:200"), "SIGKILL"),
     "hangs from its 300th run on": _back(plays.process("hang:300"), "timeouts|errors|not ready", slow=True),
     "freezes in its 300th run": _back(plays.process("freeze:300"), "timeouts|errors|not ready|health", slow=True),
-    "answers slowly": _back(plays.process("slow:60"), "latency|p95"),
+    "answers slowly": _back(plays.process("slow:60"), "latency|p95", slow=True),
     "answers 5xx": _back(plays.process("errors:0.3"), "errors|no valid answer"),
     "answers NaN": _back(plays.graph("nan", 0.3), "invalid|no valid answer"),
     "answers garbage": _back(plays.graph("garbage", 0.3), "invalid|no valid answer"),
-    "eats memory": _back(plays.process("leak:1"), "memory"),
+    "eats memory": _back(plays.process("leak:1"), "memory", slow=True),
     "differs in 3 % of decisions": Drill(
         plays.silent_flips, (ROLLED_BACK, INCONCLUSIVE), "flips", MANY_COPIES, slow=True
     ),

@@ -81,6 +81,7 @@ TABLE = [
     (Phase.RAMPING, {"decision": decision(weight=0.1), "waiting": True}, None, ""),
     (Phase.RAMPING, {"decision": decision(weight=0.1), "in_force": False}, None, ""),
     (Phase.RAMPING, {"decision": HARM}, Kind.DECIDING, "events.errors: worse."),
+    (Phase.MIRRORING, {"decision": HARM, "unanswered": 1200}, Kind.DECIDING, "worse. 1,200 of the copies got no valid"),
     (
         Phase.RAMPING,
         {"decision": HARM, "canary": ENDED},
