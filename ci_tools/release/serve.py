@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 from ci_tools.errors import ConfigError
+from ci_tools.release.bundle.keys import load_public
 from ci_tools.release.home import Home
 from ci_tools.release.judge import policy
 from ci_tools.release.supervisor.server import free_port
-from ci_tools.release.supervisor.settings import Settings
+from ci_tools.release.supervisor.settings import SERVER, Settings
 from ci_tools.release.supervisor.supervisor import Supervisor
 
 
@@ -25,14 +26,17 @@ def serve(
         ConfigError: a setting breaks a rule, the port is taken, or another service has the folder.
         DependencyUnavailable: Envoy is not installed.
     """
-    policy.load(rules)  # a broken file is told before anything starts
+    # What is broken is told before anything starts.
+    if rules != policy.FILE and not rules.exists():
+        fix = "name another, or leave --policy out for the defaults"
+        raise ConfigError("no such file", where=rules, rule="a policy that is named is there", fix=fix)
+    policy.load(rules)
     for key in public_keys:
-        if not key.is_file():
-            raise ConfigError("no such file", where=key, fix="name the public key that `switchback bundle` signed for")
+        load_public(key)
     trusted = [word for key in public_keys for word in ("--trust-key", str(key.resolve()))]
-    controller = [sys.executable, "-m", "ci_tools.release.controller", "--home", str(home), "--policy", str(rules)]
+    controller = [sys.executable, "-P", "-m", "ci_tools.release.controller", "--home", str(home)]
+    controller += ["--policy", str(rules)]
     controller += ["--api-port", str(api_port)] if api_port else []
     controller += ["--settings", str(controller_settings)] if controller_settings else []
-    server = (sys.executable, "-m", "ci_tools.release.server", *trusted)
-    settings = Settings(server_command=server, controller_command=(*controller, *trusted))
+    settings = Settings(server_command=(*SERVER, *trusted), controller_command=(*controller, *trusted))
     Supervisor(Home(home), port=port or free_port(set()), settings=settings).run()

@@ -36,7 +36,7 @@ def running(home: Home, policy: Policy, trust: Trust) -> Iterator[Address]:
     home.path.mkdir(parents=True)
     log = home.path / "service.log"
     command = [
-        *(sys.executable, "-m", "ci_tools", "serve", "--home", str(home.path), "--port", "0"),
+        *(sys.executable, "-P", "-m", "ci_tools", "serve", "--home", str(home.path), "--port", "0"),
         *("--policy", str(_write(home.path / "release.yaml", policy))),
         *("--controller-settings", str(_write(home.path / "controller.yaml", SETTINGS))),
         *(word for key in trust.public_keys for word in ("--public-key", str(key))),

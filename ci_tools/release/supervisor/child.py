@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ci_tools.errors import DependencyUnavailable
+from ci_tools.harmless import one_line
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -67,7 +68,7 @@ class Child:
         if code is None:
             return ""
         said = last_line(self._log, self._begins)
-        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        how = f"exit code {code}" if code >= 0 else f"killed by {_name(-code)}"
         return f"{how}: {said}" if said else how
 
     @property
@@ -85,6 +86,11 @@ class Child:
         self._process.wait()
 
 
+def _name(number: int) -> str:
+    """Of a signal; those for real time have none."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
 def _offer() -> None:
     """Make this process the one that the kernel ends when memory is short; any process may lower its own standing."""
     descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
@@ -93,14 +99,18 @@ def _offer() -> None:
 
 
 def last_line(log: Path, begins: int = 0) -> str:
-    """The end of what a program wrote behind the first `begins` bytes; empty where it wrote nothing."""
+    """The end of what a program wrote behind the first `begins` bytes; empty where it wrote nothing.
+
+    A log that has become shorter than that was begun anew, and is the program's own from its start.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - _TAIL, begins))
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(end - _TAIL, begins if begins <= end else 0))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip()[:_LONGEST] for line in reversed(lines) if line.strip()), "")
+    return next((one_line(line.strip(), _LONGEST) for line in reversed(lines) if line.strip()), "")
 
 
 def _open(log: Path) -> int:

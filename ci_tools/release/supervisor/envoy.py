@@ -1,6 +1,7 @@
 """Envoy as a child: started, restarted when it ends, asked whether it took what it was given, drained at the end."""
 
 import asyncio
+import errno
 import json
 import signal
 
@@ -10,7 +11,7 @@ from ci_tools.release.home import Home
 from ci_tools.release.plan import boot_time
 from ci_tools.release.supervisor.child import Child
 from ci_tools.release.supervisor.http import Unanswered, ask
-from ci_tools.release.supervisor.server import LOOPBACK, free_port, is_free
+from ci_tools.release.supervisor.server import LOOPBACK, free_port, is_free, refusal
 from ci_tools.release.supervisor.settings import Settings
 from ci_tools.release.traffic.access import rotate
 from ci_tools.release.traffic.bootstrap import DRAIN, STATS, bootstrap
@@ -58,9 +59,10 @@ class Envoy:
             DependencyUnavailable: Envoy is not installed.
             SwitchbackError: it does not start; its last line says why.
         """
-        if not is_free(self._settings.address, self.port):
-            fix = "end that program, or choose another with --port"
-            raise ConfigError(f"port {self.port} on {self._settings.address} is taken", where="supervisor", fix=fix)
+        if (refused := refusal(self._settings.address, self.port)) is not None:
+            what = "is taken" if refused.errno == errno.EADDRINUSE else f"cannot be had ({refused.strerror})"
+            fix = "end the program that has it, or choose another with --port"
+            raise ConfigError(f"port {self.port} on {self._settings.address} {what}", where="supervisor", fix=fix)
         self.files.publish(NOTHING)
         self._start()
         until = boot_time() + _FIRST_SECONDS

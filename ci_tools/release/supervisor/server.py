@@ -1,6 +1,7 @@
 """One model server: started, asked whether it is ready, restarted when it ends or hangs, given up at last."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections import deque
@@ -22,7 +23,6 @@ _REFUSED = 2
 """Exit code of a server that refuses its bundle: it would the next time too."""
 _WHILE_STARTING = 0.05
 """Seconds between two questions to a server that was never ready."""
-_PAGE = 4096
 
 
 class Server:
@@ -198,19 +198,24 @@ def free_port(taken: set[int]) -> int:
 
 
 def is_free(address: str, port: int) -> bool:
-    """Whether nobody listens there."""
+    """Whether a server can listen there."""
+    return refusal(address, port) is None
+
+
+def refusal(address: str, port: int) -> OSError | None:
+    """Why no server can listen there; None: it can."""
     with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def _megabytes(pid: int) -> int:
     """Resident memory of a process; 0 where it has ended."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE >> 20
+        return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
     except (OSError, IndexError):
         return 0

@@ -10,7 +10,8 @@ from ci_tools.release.traffic.limits import Limits
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
-SERVER = (sys.executable, "-m", "ci_tools.release.server")
+SERVER = (sys.executable, "-P", "-m", "ci_tools.release.server")
+"""-P: a file of the working directory may have the name of a module."""
 
 
 class Settings(Config):

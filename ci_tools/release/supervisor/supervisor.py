@@ -8,7 +8,6 @@ It judges nothing and keeps no history. Its children die with it.
 import asyncio
 import fcntl
 import os
-import re
 import signal
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Actual, Health, boot_time
+from ci_tools.release.supervisor import logs
 from ci_tools.release.supervisor.controller import Controller
 from ci_tools.release.supervisor.envoy import Envoy
 from ci_tools.release.supervisor.pool import assign
@@ -29,7 +29,6 @@ from ci_tools.release.traffic.routing import route
 
 _AGAIN = 0.25
 """Seconds until a write that failed is tried again."""
-_NAME = re.compile(r"-m(\d+)\.")
 
 
 class Supervisor:
@@ -63,13 +62,14 @@ class Supervisor:
         self.home.access_log.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(self.home):
             self.home.actual.unlink(missing_ok=True)  # its members died with the supervisor before
-            self._names = count(_last_name(self.home) + 1)
+            self._names = count(logs.newest(self.home) + 1)
             asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._asked_to_stop)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
+                loop.add_signal_handler(number, self._asked_to_stop)
         try:
             await self.envoy.begin()
             self._watch(self.envoy.watch())
@@ -114,6 +114,7 @@ class Supervisor:
             server = Server(f"m{next(self._names)}", role, plan.pools[role], self.home, self.settings)
             self.servers.append(server)
             self._watch(server.watch())
+            logs.remove_old(self.home, {one.name for one in self.servers})
 
     def _publish(self) -> None:
         """Give Envoy what it should have, if it has not."""
@@ -156,6 +157,7 @@ class Supervisor:
             return
         if beat:
             self.envoy.reopen_log()
+            logs.shorten(self.home)
         self._told, self._state = now, state
         published = self.envoy.files.published
         actual = Actual(
@@ -242,9 +244,3 @@ def _only_one(home: Home) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _last_name(home: Home) -> int:
-    """Highest number that a member of this home ever had; 0 where there was none."""
-    named = (match for path in home.access_log.parent.iterdir() if (match := _NAME.search(path.name)))
-    return max((int(match[1]) for match in named), default=0)

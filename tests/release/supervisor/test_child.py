@@ -43,6 +43,8 @@ def outcome(child):
         ("exit 0", "exit code 0"),
         ("kill -9 $$", "killed by SIGKILL"),
         ("echo ouch; kill -SEGV $$", "killed by SIGSEGV: ouch"),
+        ("kill -40 $$", "killed by signal 40"),
+        (r"printf '\033[2J##[error]\n'; exit 1", "exit code 1: \ufffd[2J## [error]"),
     ],
 )
 def test_end_is_told_with_the_last_line(log, script, why):
@@ -53,6 +55,11 @@ def test_last_line_is_that_of_this_start(log):
     assert outcome(Child(["sh", "-c", "echo before; exit 1"], log)) == "exit code 1: before"
     assert outcome(Child(["sh", "-c", "exit 1"], log)) == "exit code 1"
     assert log.read_text() == "before\n"
+
+
+def test_last_line_of_a_log_that_was_begun_anew_meanwhile_is_found(log):
+    log.write_bytes(b"short\n")
+    assert last_line(log, begins=1000) == "short"
 
 
 def test_last_line_is_short_and_printable(log):

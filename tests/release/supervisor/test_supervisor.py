@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from ci_tools.release.home import Home
 from ci_tools.release.plan import Health, Role, boot_time
 from tests.release.traffic.client import Load
 from tests.release.traffic.service import ALL, ALONE, GOOD, NEW, OTHER, PROGRAM, PROMOTED, ROOT, free_port, running
@@ -246,9 +247,9 @@ def asked(service):
     return len(path.read_text().splitlines())
 
 
-def refused(home, port):
+def refused(home, port, settings="{}"):
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(home.path), str(port), "{}"], cwd=ROOT, capture_output=True, timeout=60
+        [sys.executable, "-c", PROGRAM, str(home.path), str(port), settings], cwd=ROOT, capture_output=True, timeout=60
     )
     return done.returncode, done.stderr.decode()
 
@@ -269,6 +270,23 @@ def test_taken_port_is_refused(tmp_path, service):
             code, said = refused(type(service.home)(tmp_path / str(port)), port)
             assert code == 2
             assert f"port {port} on 127.0.0.1 is taken" in said
+
+
+def test_address_of_another_machine_is_refused(tmp_path):
+    code, said = refused(Home(tmp_path), free_port(), '{"address": "192.0.2.1"}')
+    assert code == 2
+    assert "on 192.0.2.1 cannot be had (Cannot assign requested address)" in said
+
+
+def test_hangup_is_ignored_under_nohup(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(tmp_path) as service:
+            service.process.send_signal(signal.SIGHUP)
+            service.serve(ALONE)
+            assert service.ask().status == 200
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_controller_is_started_again_and_its_death_changes_no_traffic(tmp_path):

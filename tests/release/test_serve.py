@@ -1,0 +1,50 @@
+"""`switchback serve`: what is broken is told before anything starts."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ci_tools.errors import ConfigError
+from ci_tools.release.bundle.keys import public_beside
+from ci_tools.release.home import Home
+from ci_tools.release.serve import serve
+from ci_tools.release.supervisor.child import last_line
+from tests.release.server.running import wait_for
+
+
+@pytest.mark.parametrize("wrong", ["missing", "text", "private"])
+def test_key_that_is_none_is_refused(tmp_path, monkeypatch, key, wrong):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("no key")
+    (tmp_path / "private").write_bytes(key.read_bytes())
+    with pytest.raises(ConfigError, match=f"{wrong}: (no such|is no) public key"):
+        serve(tmp_path / "home", 0, public_keys=(public_beside(key), Path(wrong)))
+    assert not (tmp_path / "home").exists()
+
+
+def test_policy_that_is_named_must_be_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"realease\.yaml: no such file"):
+        serve(tmp_path / "home", 0, rules=tmp_path / "realease.yaml")
+    assert not (tmp_path / "home").exists()
+
+
+def test_files_of_the_working_directory_are_not_taken_for_modules(tmp_path):
+    """The controller is a Python of its own, started where the user is."""
+    (tmp_path / "queue.py").write_text("raise SystemExit('shadowed')")
+    command = [sys.executable, "-P", "-m", "ci_tools", "serve", "--home", "home", "--port", "0"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    home = Home(tmp_path / "home")
+    log = home.access_log.with_name("controller.log")
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=environment) as service:
+        try:
+            wait_for(lambda: home.socket.exists() or "shadowed" in last_line(log))
+        finally:
+            service.send_signal(signal.SIGTERM)
+            said = service.communicate(timeout=60)[1].decode()
+    assert last_line(log) == ""
+    assert "shadowed" not in said
+    assert service.returncode == 0
