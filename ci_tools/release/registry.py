@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,22 +27,24 @@ class Registry:
     path: Path
 
     def add(self, bundle: Path, trusted: Trust | None = None) -> Bundle:
-        """Check a bundle and keep a copy of what was checked; one that is here already stays.
+        """Check a bundle and keep a copy of what was checked. A sound one that is here stays, a damaged one does not.
 
         Args:
             bundle: its folder.
             trusted: whose signature counts; none: that of this user's own key.
 
         Raises:
-            BundleError: it is not what a trusted signer signed, or the copy that is here is damaged.
+            BundleError: it is not what a trusted signer signed.
             SwitchbackError: the disk refuses; nothing has changed then.
         """
         checked = open_bundle(bundle, trusted)
         target = self.path / checked.digest
         try:
             with self._alone():
-                if not target.exists():
-                    self._put(checked, target)
+                if target.exists():
+                    with suppress(BundleError):
+                        return self.get(checked.digest, trusted)
+                self._put(checked, target)
         except OSError as error:
             raise explain(error) from None
         return self.get(checked.digest, trusted)
@@ -58,13 +60,7 @@ class Registry:
         if not _DIGEST.fullmatch(digest) or not path.exists():
             fix = "add it, or name one of those that `digests` lists"
             raise ConfigError(f"no bundle {digest[:64]!r}", where=self.path, fix=fix)
-        found = open_bundle(path, trusted)
-        if found.digest != digest:
-            rule = "a bundle lies under its own digest"
-            raise BundleError(
-                f"is bundle {found.digest}", where=path, rule=rule, fix="remove it, then add that bundle again"
-            )
-        return found
+        return open_bundle(path, trusted)
 
     def digests(self) -> list[str]:
         """Of all bundles here, in no order that means anything; unchecked."""
@@ -90,6 +86,8 @@ class Registry:
         scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.path))
         try:
             folder.write(scratch / bundle.digest, bundle.files)
+            if target.exists():
+                target.rename(scratch / "damaged")
             (scratch / bundle.digest).rename(target)
             folder.sync(self.path)
         finally:

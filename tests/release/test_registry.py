@@ -83,13 +83,22 @@ def test_what_was_checked_is_kept_even_if_the_source_changes_then(registry, bund
     assert registry.add(source, trusted).content == toy.graph().SerializeToString()
 
 
-def test_bundle_that_was_altered_in_the_registry_is_refused(registry, bundle, trusted):
+def test_bundle_that_was_altered_in_the_registry_is_refused_until_it_is_added_again(registry, bundle, trusted):
     added = registry.add(bundle, trusted)
     added.model.chmod(0o644)
     added.model.write_bytes(b"other")
-    for ask in (lambda: registry.get(bundle.name, trusted), lambda: registry.add(bundle, trusted)):
-        with pytest.raises(DataError, match=r"model\.onnx"):
-            ask()
+    with pytest.raises(DataError, match=r"model\.onnx"):
+        registry.get(bundle.name, trusted)
+    assert registry.add(bundle, trusted) == added
+    assert sorted(file.name for file in registry.path.iterdir()) == sorted([".lock", bundle.name])
+
+
+def test_bundle_that_is_signed_anew_replaces_one_whose_signer_is_trusted_no_more(registry, bundle, trusted, tmp_path):
+    registry.add(bundle, trusted)
+    key = signing_key(tmp_path / "other.pem")
+    again = toy.sealed(tmp_path / "again", key)
+    assert again.name == bundle.name
+    assert registry.add(again, Trust(public_keys=(public_beside(key),))).signer != registry.add(bundle, trusted).signer
 
 
 def test_bundle_under_another_digest_is_refused(registry, bundle, trusted):

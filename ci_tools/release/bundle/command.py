@@ -69,6 +69,7 @@ def bundle(
     """
     from ci_tools.release.bundle.packing import BUNDLES, pack
 
+    _refuse_no_text(identity=identity, override=override, by=by, reason=reason, decision=decision, name=name)
     if key and identity:
         raise ConfigError("sign with one of them", where="--key, --identity", fix="leave one out")
     packed = pack(
@@ -94,9 +95,19 @@ def verify(
     Raises:
         DataError, ConfigError, DependencyUnavailable: as `open_bundle`.
     """
+    _refuse_no_text(identity=identity, issuer=issuer)
     keyless = _keyless(identity, issuer, trust_config)
     named = Trust(public_keys=public_keys, keyless=keyless) if public_keys or keyless else trust.own()
     return _result("verified", open_bundle(path, named))
+
+
+def _refuse_no_text(**flags: str) -> None:
+    """The command line hands on bytes that are no UTF-8 as halves of characters, which nothing can write down."""
+    for flag, value in flags.items():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{value!r} is no text", where=f"--{flag}", rule="UTF-8", fix="spell it anew") from None
 
 
 def _keyless(identity: str, issuer: str, trust_config: Path | None) -> Keyless | None:

@@ -23,6 +23,18 @@ def public_beside(private: Path) -> Path:
     return private.with_suffix(".pub")
 
 
+def expanded(path: Path) -> Path:
+    """The path with the user's home for `~`.
+
+    Raises:
+        ConfigError: this user has none, as in some containers.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigError("this user has no home", where=path, fix="set HOME, or name the key's file") from None
+
+
 def signing_key(path: Path | None = None) -> Path:
     """The private key to sign with; a new one where there is none yet. Its public half is written beside it.
 
@@ -33,7 +45,7 @@ def signing_key(path: Path | None = None) -> Path:
         ConfigError: others can read the key, or it is no key that can sign.
         SwitchbackError: it cannot be written.
     """
-    path = (path or DEFAULT).expanduser()
+    path = expanded(path or DEFAULT)
     try:
         if not path.exists():
             _generate(path)
@@ -45,7 +57,9 @@ def signing_key(path: Path | None = None) -> Path:
         if not beside.exists() or beside.read_bytes() != public:
             _put(beside, public, 0o644, replace=True)
     except OSError as error:
-        raise SwitchbackError(f"cannot be written ({error.strerror})", where=path, fix="name another --key") from None
+        raise SwitchbackError(
+            f"cannot be read or written ({error.strerror})", where=path, fix="name another --key"
+        ) from None
     return path
 
 
@@ -60,7 +74,7 @@ def load_public(path: Path) -> "EllipticCurvePublicKey":
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(path.expanduser().read_bytes())
+        key = load_pem_public_key(expanded(path).read_bytes())
     except FileNotFoundError:
         fix = "name one with --public-key, or pack a bundle here, which makes a key"
         raise ConfigError("no such public key", where=path, fix=fix) from None

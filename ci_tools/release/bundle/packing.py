@@ -151,4 +151,5 @@ def _file(content: bytes) -> File:
 
 def _repository() -> str:
     """OWNER/NAME in GitHub Actions; else the name of the work tree's folder."""
-    return os.environ.get("GITHUB_REPOSITORY") or project_root(Path.cwd()).resolve().name
+    name = os.environ.get("GITHUB_REPOSITORY") or project_root(Path.cwd()).resolve().name
+    return os.fsencode(name).decode(errors="replace")  # a folder's name may be no text

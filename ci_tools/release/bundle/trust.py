@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from ci_tools.config import Config
-from ci_tools.release.bundle.keys import DEFAULT, public_beside
+from ci_tools.release.bundle.keys import DEFAULT, expanded, public_beside
 
 GITHUB_ACTIONS = "https://token.actions.githubusercontent.com"
 
@@ -37,5 +37,9 @@ class Trust(Config):
 
 
 def own() -> Trust:
-    """Trust in what this user signs: the public key beside the default signing key."""
-    return Trust(public_keys=(public_beside(DEFAULT.expanduser()),))
+    """Trust in what this user signs: the public key beside the default signing key.
+
+    Raises:
+        ConfigError: this user has no home.
+    """
+    return Trust(public_keys=(public_beside(expanded(DEFAULT)),))

@@ -1,6 +1,8 @@
 """A bundle that was checked: nothing else is ever loaded."""
 
 import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from ci_tools.release.bundle import folder, graph, signature, trust
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Manifest
 from ci_tools.release.bundle.trust import Trust
 
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _AGAIN = "get the bundle from its source again, or pack and sign it again"
 
 
@@ -43,7 +46,7 @@ def open_bundle(path: Path, trusted: Trust | None = None) -> Bundle:
     """Check a bundle wholly, and read it.
 
     Args:
-        path: its folder, of whatever name.
+        path: its folder; one that is named by a digest holds the bundle of that digest.
         trusted: whose signature counts; none: that of this user's own key.
 
     Raises:
@@ -51,7 +54,8 @@ def open_bundle(path: Path, trusted: Trust | None = None) -> Bundle:
         ConfigError: a trusted key cannot be read.
         DependencyUnavailable: Sigstore's keys, where they are needed, cannot be had.
     """
-    trusted, path = trusted or trust.own(), path.resolve()
+    trusted, named = trusted or trust.own(), path.absolute()  # a link counts by its name
+    path = Path(os.path.realpath(path))  # unlike `resolve`, it leaves a loop of links to whoever opens it
     with folder.opened(path) as descriptor:
         found = folder.names(descriptor, path)
         signed_file = path / SIGNATURE
@@ -61,6 +65,9 @@ def open_bundle(path: Path, trusted: Trust | None = None) -> Bundle:
         digest = hashlib.sha256(text).hexdigest()
         if signed.files.get(MANIFEST) != digest:
             raise _refuse("is not what was signed", path / MANIFEST)
+        if _DIGEST.fullmatch(named.name) and named.name != digest:
+            rule, fix = "a bundle lies under its own digest", "remove it, then add that bundle again"
+            raise BundleError(f"is bundle {digest}", where=named, rule=rule, fix=fix)
         manifest = _parse(text, path / MANIFEST)
         if signed.name != digest:
             raise _refuse("was made for a bundle of another name", signed_file, rule="it names the bundle's digest")

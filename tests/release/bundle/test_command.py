@@ -67,3 +67,16 @@ def test_contradicting_signers_are_refused(pipeline, key, tmp_path):
         command.bundle(key=key, identity="somebody")
     with pytest.raises(ConfigError, match="--identity"):
         command.verify(pipeline, trust_config=tmp_path)
+
+
+@pytest.mark.parametrize("flag", ["name", "by", "reason", "override", "identity", "decision"])
+def test_what_is_no_text_is_refused(pipeline, flag):
+    """As the command line hands on bytes that are no UTF-8."""
+    with pytest.raises(ConfigError, match=f"--{flag}: 'caf.*' is no text"):
+        command.bundle(**{flag: "caf\udce9"})
+
+
+def test_repository_in_a_folder_whose_name_is_no_text_can_be_packed(pipeline, key, monkeypatch):
+    moved = pipeline.rename(pipeline.with_name("caf\udce9"))
+    monkeypatch.chdir(moved)
+    assert command.bundle(pipeline.with_name("out"), key=key).name == "caf\ufffd"

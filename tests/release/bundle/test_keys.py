@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.release.bundle.keys import DEFAULT, fingerprint, load_public, public_beside, signing_key
+from ci_tools.release.bundle.trust import own
 
 
 def test_first_use_makes_a_key_that_only_its_owner_reads(tmp_path, monkeypatch):
@@ -103,7 +104,7 @@ def test_public_key_of_another_kind_is_refused(tmp_path):
 
 def test_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(SwitchbackError, match="cannot be written"):
+    with pytest.raises(SwitchbackError, match="cannot be read or written"):
         signing_key(tmp_path / "file" / "a.pem")
     assert os.listdir(tmp_path) == ["file"]
 
@@ -111,3 +112,11 @@ def test_place_that_cannot_be_written_is_told(tmp_path):
 def test_keys_are_told_apart_by_their_fingerprint(tmp_path):
     keys = [load_public(public_beside(signing_key(tmp_path / f"{i}.pem"))) for i in range(2)]
     assert len(set(map(fingerprint, keys))) == 2
+
+
+def test_user_without_a_home_is_told_what_to_do(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    for need in (signing_key, own, lambda: load_public(DEFAULT)):
+        with pytest.raises(ConfigError, match=r"this user has no home.*set HOME"):
+            need()

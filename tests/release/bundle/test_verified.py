@@ -6,11 +6,12 @@ import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from onnx import TensorProto
 
-from ci_tools.errors import ConfigError, DataError
+from ci_tools.errors import ConfigError, DataError, SwitchbackError
 from ci_tools.release.bundle import Trust, folder, open_bundle
 from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE
@@ -33,9 +34,26 @@ def test_bundle_as_it_was_signed_opens(bundle, trusted):
     assert opened.signer.startswith("key ")
 
 
-def test_name_of_the_folder_does_not_matter(bundle, trusted):
+def test_name_of_the_folder_does_not_matter(bundle, trusted, monkeypatch):
     moved = bundle.rename(bundle.with_name("anything"))
     assert open_bundle(moved, trusted).digest == bundle.name
+    monkeypatch.chdir(moved)
+    assert open_bundle(Path(), trusted).digest == bundle.name
+
+
+def test_folder_that_is_named_by_another_digest_is_refused(bundle, trusted):
+    """So that a server loads what the plan names, though somebody exchanged two bundles of the registry."""
+    moved = bundle.rename(bundle.with_name("0" * 64))
+    assert "lies under its own digest" in refusal(moved, trusted)
+    moved.rename(bundle)
+    moved.symlink_to(bundle)
+    assert "lies under its own digest" in refusal(moved, trusted)
+
+
+def test_loop_of_links_is_refused(tmp_path, trusted):
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(SwitchbackError, match="Too many levels of symbolic links"):
+        open_bundle(tmp_path / "loop", trusted)
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
