@@ -77,6 +77,18 @@ def test_all_of_stable_is_mirrored_before_the_canary_answers_anyone(service):
     )
 
 
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_client_cannot_pass_its_request_off_as_a_copy(service, share):
+    """Servers know a copy by what Envoy puts behind the host's name."""
+    service.serve(ALL, canary_weight=0.5, mirror_share=share)
+    before = len(mirrored(service))
+    answers = service.ask(times=40, headers={"Host": "service-shadow"})
+    assert {answer.body["mirror"] for answer in answers} == {False}
+    if share:
+        stables = [a.headers["x-request-id"] for a in answers if a.member == service.member(Role.STABLE).name]
+        assert Counter(one["id"] for one in mirrored(service)[before:]) == Counter(stables)
+
+
 def test_mirror_that_hangs_or_fails_harms_nobody(service):
     service.serve(ALL, mirror_share=1.0)
     member = service.member(Role.CANARY)
