@@ -141,7 +141,7 @@ def _routes(routing: Routing, limits: Limits) -> dict[str, Any]:
                     "safe_regex": {"regex": _INFER},
                     "headers": [{"name": ":method", "string_match": {"exact": "POST"}}],
                 },
-                # Envoy puts `-shadow` behind the host of a copy: what a client puts there must not make its request one.
+                # Envoy puts `-shadow` behind a copy's host: what a client puts there must not make its request one.
                 "route": {"host_rewrite_literal": NAME} | _weighted(routing) | _mirroring(routing) | _attempts(limits),
             },
             {

@@ -182,11 +182,14 @@ def test_drain_under_constant_load_ends_and_loses_nothing_that_was_taken(bundle)
         assert seen.count(200) > 20
 
 
-def test_requests_that_outlast_the_drain_are_counted_and_told(bundle):
-    with faulty(bundle, "hang:1", "--drain-seconds", 0.2, "--timeout-ms", 400) as server, ThreadPoolExecutor(1) as pool:
+def test_request_that_hangs_is_told_its_deadline_though_the_drain_is_shorter(bundle):
+    with (
+        faulty(bundle, "hang:1", "--drain-seconds", 0.2, "--timeout-ms", 2000) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
         asked = pool.submit(server.infer, request())
         wait_for(lambda: server.metric(UNDER_WAY) == 1)
-        assert server.stop() == 0, "its deadline passes within the drain: an answer, if a bad one"
+        assert server.stop() == 0, "an answer, if a bad one"
         assert asked.result()[0] == 504
 
 

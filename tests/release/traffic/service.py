@@ -85,16 +85,17 @@ class Service:
 
     def renew(self, seconds=LEASE_SECONDS):
         with self._writing:
-            write_atomic(
-                self.home.lease,
-                Lease(serial=self.plan.serial, until=boot_time() + seconds).model_dump_json(),
-                durable=False,
-            )
+            self._lend(seconds)
+
+    def _lend(self, seconds):
+        lease = Lease(serial=self.plan.serial, until=boot_time() + seconds)
+        write_atomic(self.home.lease, lease.model_dump_json(), durable=False)
 
     def _renew(self):
         while not self._end.wait(0.5):
-            if self.leading and self.plan is not None:
-                self.renew()
+            with self._writing:  # or it would renew a lease that a test has ended meanwhile
+                if self.leading and self.plan is not None:
+                    self._lend(LEASE_SECONDS)
 
     @property
     def actual(self):
