@@ -450,6 +450,8 @@ def _rehearsed() -> Any:
         say(f"the release was not rehearsed: {explain(error)}")
     except SwitchbackError as error:
         say(f"the release was not rehearsed: {error}")
+    except OSError as error:
+        say(f"the release was not rehearsed: {explain(error)}")
     return None
 
 

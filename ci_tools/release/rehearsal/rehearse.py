@@ -4,19 +4,21 @@ The champion is the model of the last rehearsal that went well, where there is o
 second copy of the fresh one, packed apart from it.
 """
 
+import fcntl
+import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tools.console import say
-from ci_tools.errors import SwitchbackError
+from ci_tools.errors import ConfigError, SwitchbackError, explain
 from ci_tools.release.bundle import Bundle, Manifest, Trust, open_bundle
 from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.packing import pack, repack
-from ci_tools.release.client import Address, release
+from ci_tools.release.client import Address, Released, release
 from ci_tools.release.control import Result
 from ci_tools.release.home import Home
 from ci_tools.release.judge import policy
@@ -24,7 +26,7 @@ from ci_tools.release.plan import Role
 from ci_tools.release.rehearsal import service
 from ci_tools.release.rehearsal.policy import PER_SECOND, shortened
 from ci_tools.release.rehearsal.replay import Replay, requests
-from ci_tools.release.rehearsal.spoiled import spoiled
+from ci_tools.release.rehearsal.spoiled import NAN, spoiled
 
 FOLDER = Path(".switchback/rehearsal")
 CHAMPION = FOLDER / "champion"
@@ -67,7 +69,9 @@ class Rehearsal:
     """What was done to the spoiled copy."""
     answered: int
     lost: int
-    """Requests without an answer, or with another than 200."""
+    """Requests without an answer, or with another than 200, that no answer of NaN explains."""
+    refused: int
+    """Requests that the spoiled copy answered with an error until it was rolled back; 0 where it gave numbers."""
     seconds: float
     """From beginning to end."""
 
@@ -83,8 +87,10 @@ class Rehearsal:
         return self.fresh, self.spoiled
 
     def __str__(self) -> str:
+        counts = f"{self.answered:,} requests answered, {self.lost} lost"
+        counts += f", {self.refused} refused by the spoiled copy" if self.refused else ""
         return (
-            f"release rehearsed in {self.seconds:.0f} s: {self.answered:,} requests answered, {self.lost} lost\n"
+            f"release rehearsed in {self.seconds:.0f} s: {counts}\n"
             f"  {'this model:':<{len(self.how) + 1}} {self.fresh}\n"
             f"  {self.how}: {self.spoiled}"
         )
@@ -95,7 +101,7 @@ class Rehearsal:
             name: {"result": part.result, "ok": part.ok, "sentence": part.sentence, "seconds": round(part.seconds, 3)}
             for name, part in (("fresh", self.fresh), ("spoiled", self.spoiled))
         }
-        told = {"bundle": self.bundle, "answered": self.answered, "lost": self.lost}
+        told = {"bundle": self.bundle, "answered": self.answered, "lost": self.lost, "refused": self.refused}
         return {"exit_code": self.exit_code, "seconds": round(self.seconds, 3)} | told | parts
 
 
@@ -103,9 +109,15 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
     """Release this repository's model on loopback, then a spoiled copy; leaves no process behind.
 
     Raises:
+        ConfigError: another rehearsal is under way here.
         DataError: the model, its evidence or the rows to replay are missing, or a verdict keeps it from being packed.
         DependencyUnavailable: a package is missing, or the service does not come up.
     """
+    with _alone():
+        return _rehearse(tell)
+
+
+def _rehearse(tell: Callable[[str], object]) -> Rehearsal:
     started = time.monotonic()
     bundles, key = FOLDER / "bundles", signing_key(FOLDER / "signing.pem")
     shutil.rmtree(bundles, ignore_errors=True)
@@ -120,33 +132,65 @@ def rehearse(tell: Callable[[str], object] = say) -> Rehearsal:
     rules = shortened(policy.load(), decides=fresh.manifest.decision is not None)
     with service.running(home, rules, trust) as address:
         tell(f"rehearsal: a release service on loopback, {PER_SECOND:.0f} requests per second of {ROWS}")
-        release(str(champion.path), address, trust=trust, actor=ACTOR, patience=PATIENCE)
+        _followed(champion, address, trust)
         port = service.serving(address, Role.STABLE, champion.digest)
         with Replay(port, fresh.manifest.name, bodies, PER_SECOND) as replay:
             good = _release(fresh, address, trust, Result.PROMOTED)
+            before = replay.failed
             bad = _release(worse, address, trust, Result.ROLLED_BACK)
     if good.ok:
         _crown(fresh)
+    lost = before if how == NAN else replay.failed
     return Rehearsal(
         bundle=fresh.digest,
         fresh=good,
         spoiled=bad,
         how=how,
         answered=replay.answered,
-        lost=replay.failed,
+        lost=lost,
+        refused=replay.failed - lost,
         seconds=time.monotonic() - started,
     )
 
 
 def _release(bundle: Bundle, address: Address, trust: Trust, expected: Result) -> Part:
     begun = time.monotonic()
-    found = release(str(bundle.path), address, trust=trust, actor=ACTOR, patience=PATIENCE)
+    found = _followed(bundle, address, trust)
     return Part(
         expected=expected,
         result=found.release.result,
         sentence=found.release.reason,
         seconds=time.monotonic() - begun,
     )
+
+
+def _followed(bundle: Bundle, address: Address, trust: Trust) -> Released:
+    """A release to its end; Ctrl-C ends the rehearsal, not only the following."""
+    found = release(str(bundle.path), address, trust=trust, actor=ACTOR, patience=PATIENCE)
+    if found.interrupted:
+        raise KeyboardInterrupt
+    return found
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process rehearses here meanwhile: each begins by removing what the last one left.
+
+    Raises:
+        ConfigError: one does.
+    """
+    try:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(FOLDER / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise explain(error) from None
+    with os.fdopen(descriptor):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with its process, however that ends
+        except BlockingIOError:
+            raise ConfigError("another rehearsal is under way", where=FOLDER, rule="one at a time in a repository",
+                              fix="await its end") from None  # fmt: skip
+        yield
 
 
 def _champion(bundles: Path, fresh: Bundle, key: Path, trust: Trust) -> Bundle:

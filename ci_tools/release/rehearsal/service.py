@@ -1,7 +1,6 @@
-"""A release service as a child process, for as long as a rehearsal takes."""
+"""A release service as a child process, for as long as a rehearsal takes; it cannot outlive this process."""
 
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from ci_tools.release.home import Home
 from ci_tools.release.judge import Policy
 from ci_tools.release.plan import Role
 from ci_tools.release.rehearsal.policy import SETTINGS
+from ci_tools.release.supervisor.child import Child, last_line
 
 UP_SECONDS = 30.0
 """For Envoy, the controller and the first model server to be there."""
@@ -41,18 +41,12 @@ def running(home: Home, policy: Policy, trust: Trust) -> Iterator[Address]:
         *("--controller-settings", str(_write(home.path / "controller.yaml", SETTINGS))),
         *(word for key in trust.public_keys for word in ("--public-key", str(key))),
     ]
-    with log.open("wb") as output:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    child = Child(command, log)
     try:
         _wait(child, log, home)
         yield Address(home=home)
     finally:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(DOWN_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()  # its children die with it
-            child.wait()
+        _end(child)
 
 
 def serving(address: Address, role: Role, bundle: str) -> int:
@@ -71,18 +65,25 @@ def serving(address: Address, role: Role, bundle: str) -> int:
     raise DependencyUnavailable(f"no {role} server is ready after {UP_SECONDS:.0f} s", where=address.home.path)
 
 
-def _wait(child: "subprocess.Popen[bytes]", log: Path, home: Home) -> None:
+def _wait(child: Child, log: Path, home: Home) -> None:
     end = time.monotonic() + UP_SECONDS
-    while time.monotonic() < end and child.poll() is None:
+    while time.monotonic() < end and child.exit_code is None:
         try:
             with Connection(Address(home=home)) as connection:
                 connection.status()
             return
         except DependencyUnavailable:
             time.sleep(0.05)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    told = lines[-1] if lines else "it wrote nothing"
-    raise DependencyUnavailable(f"the release service did not come up ({told})", where=log)
+    why = child.ended() or f"not within {UP_SECONDS:.0f} s: {last_line(log) or 'it wrote nothing'}"
+    raise DependencyUnavailable(f"the release service did not come up ({why})", where=log)
+
+
+def _end(child: Child) -> None:
+    child.signal(signal.SIGTERM)
+    end = time.monotonic() + DOWN_SECONDS
+    while time.monotonic() < end and child.exit_code is None:
+        time.sleep(0.05)
+    child.kill()  # where it has not ended; its children die with it
 
 
 def _write(path: Path, config: Config) -> Path:
