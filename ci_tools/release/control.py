@@ -67,6 +67,8 @@ class Release(Config):
     started: str
     seconds: float
     canary_weight: float = 0.0
+    paused: bool = False
+    """Whether a person holds it, rather than want of traffic, telemetry or a baseline."""
 
 
 class Status(Config):

@@ -143,9 +143,14 @@ def _line(event: Event) -> Line:
 
 
 def _told(body: dict[str, Any]) -> str:
-    """The event's own sentence, else its values."""
-    reason = body.get("reason")
-    text = reason if isinstance(reason, str) and reason else json.dumps(body, ensure_ascii=False) if body else ""
+    """The event's own sentence, else whom it is about, else its values."""
+    reason, bundle, champion = (str(body.get(key) or "") for key in ("reason", "bundle", "champion"))
+    if reason:
+        text = reason
+    elif bundle:
+        text = f"Bundle {words.short(bundle)}, to be compared with {words.short(champion)}."
+    else:
+        text = json.dumps(body, ensure_ascii=False) if body else ""
     return text if len(text) <= _BODY else f"{text[: _BODY - 1]}…"
 
 

@@ -92,10 +92,11 @@ def under_way(release: Release | None) -> bool:
 def refusals(status: Status) -> dict[str, str]:
     """Per order (pause, resume, rollback, promote): why it makes no sense now; empty where it does."""
     phase = status.release.phase if status.release else Phase.IDLE
+    paused = status.release.paused if status.release else False
     judged = "" if phase in _JUDGED else "no release is being judged"
     return {
-        "pause": judged,
-        "resume": judged or ("" if phase is Phase.HELD else "the release is not held"),
+        "pause": judged or ("the release is paused" if paused else ""),
+        "resume": judged or ("" if paused else "nobody paused the release"),
         "rollback": "there is nothing to roll back" if phase is Phase.IDLE else "",
         "promote": judged,
     }

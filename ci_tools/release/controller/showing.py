@@ -24,6 +24,7 @@ def release(course: Course, seconds: float, plan: Plan | None) -> Release:
         started=course.started,
         seconds=course.seconds if course.result else seconds,
         canary_weight=plan.canary_weight if plan and ours else 0.0,
+        paused=course.paused,
     )
 
 

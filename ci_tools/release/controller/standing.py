@@ -61,6 +61,7 @@ class Course(Config):
     """What the judge saw when the release was decided; None before, and where the judge was not asked."""
     result: Result | None = None
     reason: str = ""
+    """The sentence that ended it, or that holds it; empty while it goes on."""
     started: str
     """ISO 8601, UTC."""
     seconds: float = 0.0
@@ -165,16 +166,17 @@ def _begun(kind: Kind, event: Event) -> Course:
 def _course_changes(kind: Kind, course: Course, body: dict[str, Any]) -> dict[str, Any]:
     """What an event changes in the release that it belongs to."""
     free = {"goes_on": None, "cause": "", "decided": None, "reason": body.get("reason", "")}
+    under_way = free | {"reason": ""}  # what began or resumed it is no news once the weight has grown
     behind = course.goes_on if course.phase is Phase.HELD else course.phase
     match kind:
         case Kind.RAMPING:
-            return {"phase": Phase.RAMPING, **free}
+            return {"phase": Phase.RAMPING, **under_way}
         case Kind.HELD:
             return {"phase": Phase.HELD, **free, "goes_on": behind, "cause": body["cause"]}
         case Kind.PAUSED:
             return {"phase": Phase.HELD, **free, "goes_on": behind, "cause": "paused", "paused": True}
         case Kind.WENT_ON | Kind.RESUMED:
-            return {"phase": behind, **free, "paused": False}
+            return {"phase": behind, **under_way, "paused": False}
         case Kind.DECIDING:
             seen = _decision(body)
             return {
@@ -185,13 +187,13 @@ def _course_changes(kind: Kind, course: Course, body: dict[str, Any]) -> dict[st
                 "paused": False,
             }
         case Kind.PROMOTING:
-            return {"phase": Phase.PROMOTING, **free}
+            return {"phase": Phase.PROMOTING, **free, "paused": False}
         case Kind.WATCHING:
             return {"phase": Phase.WATCHING, "result": Result.PROMOTED, "seconds": body["seconds"]}
         case Kind.ROLLED_BACK:
             seen = _decision(body) or course.decision
             ended = {"result": Result(body["result"]), "seconds": body["seconds"], "decision": seen}
-            return {"phase": Phase.IDLE, **free, **ended}
+            return {"phase": Phase.IDLE, **free, **ended, "paused": False}
         case Kind.WATCHED:
             return {"phase": Phase.IDLE}
     return {}

@@ -83,6 +83,11 @@ def held():
                   warnings=("No traffic: Envoy has answered nothing for 61 s.",))  # fmt: skip
 
 
+def paused():
+    release_ = release(Phase.HELD, reason="Ada: lunch", weight=0.04).model_copy(update={"paused": True})
+    return held().model_copy(update={"release": release_, "warnings": ()})
+
+
 def rolled_back():
     decision = judged(90, 0.05)
     ended = release(Phase.IDLE, Result.ROLLED_BACK, decision.sentence, seconds=90.0)
@@ -109,7 +114,10 @@ def events(*bodies):
 def ramp(last=0.16):
     """The ledger of a release whose weight grew so far."""
     weights = [weight for weight in WEIGHTS if weight <= last]
-    return events(("submitted", {"bundle": CANARY}), *(("weight", weighted(weight)) for weight in weights))
+    return events(
+        ("submitted", {"bundle": CANARY, "champion": CHAMPION, "reason": ""}),
+        *(("weight", weighted(weight)) for weight in weights),
+    )
 
 
 def weighted(weight):
@@ -141,7 +149,7 @@ class Staged:
         return self.now.release
 
     def pause(self, actor, reason):
-        return self._order("pause", actor, reason, held)
+        return self._order("pause", actor, reason, paused)
 
     def resume(self, actor, reason):
         return self._order("resume", actor, reason, ramping)

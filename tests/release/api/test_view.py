@@ -70,7 +70,7 @@ def test_newest_event_comes_first_with_its_own_sentence():
     lines = seen(scenes.ramping(), scenes.ramp()).events
     assert [line.seq for line in lines] == [6, 5, 4, 3, 2, 1]
     assert lines[0].body.startswith("16.00%: Not yet proven")
-    assert lines[-1].body == f'{{"bundle": "{CANARY}"}}'
+    assert lines[-1].body == f"Bundle {CANARY[:12]}, to be compared with {CHAMPION[:12]}."
 
 
 def test_long_sentence_is_cut():

@@ -172,7 +172,7 @@ class TestOrder:
         ("name", "before", "said"),
         [
             ("pause", scenes.ramping, "Held: "),
-            ("resume", scenes.held, "Ramping: "),
+            ("resume", scenes.paused, "Ramping: "),
             ("rollback", scenes.ramping, "Rolled back: "),
             ("promote", scenes.ramping, "Promoted, and watched: "),
         ],

@@ -229,9 +229,10 @@ def test_a_person_may_pause_for_longer_than_the_deadline(fleet):
         fleet.step()
         controller.tick()
     status = controller.status()
-    assert (status.release.phase, status.release.reason) == (Phase.HELD, "ann: lunch")
+    assert (status.release.phase, status.release.reason, status.release.paused) == (Phase.HELD, "ann: lunch", True)
     assert status.release.canary_weight == weight
-    controller.resume("ann", "back")
+    resumed = controller.resume("ann", "back").release
+    assert (resumed.phase, resumed.reason, resumed.paused) == (Phase.RAMPING, "", False)
     assert play(fleet, controller, ended).champion == second
 
 
@@ -245,6 +246,18 @@ def test_a_person_promotes_and_rolls_back(fleet):
     assert [(event.kind, event.actor) for event in controller.events()[-3:]] == [
         ("promoting", "ann"), ("watching", "service"), ("rolled back", "bob")
     ]  # fmt: skip
+
+
+def test_a_release_that_ends_while_it_is_paused_is_paused_no_more(fleet):
+    controller, _, _ = begin(fleet, until=reaches(Phase.RAMPING))
+    assert controller.pause("ann", "lunch").release.paused
+    assert not controller.roll_back("ann", "no time").release.paused
+
+
+def test_why_the_canary_got_its_first_weight_is_not_told_of_the_next_ones(fleet):
+    controller, status, _ = begin(fleet, until=reaches(Phase.RAMPING))
+    assert status.release.reason == ""
+    assert any("copies; it gets" in str(event.body.get("reason")) for event in controller.events())
 
 
 def test_the_same_bundle_joins_its_release(fleet):
