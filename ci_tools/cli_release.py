@@ -68,10 +68,15 @@ def verify(
 
 @app.command()
 def release(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help="Its folder, or the digest of a known one.")],
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Its folder, or the digest of a known one, or its beginning.")
+    ],
     home: HomeOption = DEFAULT,
     url: Url = "",
     actor: Actor = "",
+    public_keys: PublicKeys = None,
+    identity: Identity = "",
+    trust_config: TrustConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the service for a canary and follow it to its verdict.
@@ -80,9 +85,11 @@ def release(
     command; the same command again joins it.
     """
     with machine_output(as_json):
+        from ci_tools.release.bundle import trust
         from ci_tools.release.client import release
 
-        done = release(bundle, _address(home, url), actor=actor)
+        trusted = trust.named(tuple(public_keys or ()), identity, trust_config=trust_config)
+        done = release(bundle, _address(home, url), trust=trusted, actor=actor)
     _show(done, as_json)
 
 
@@ -151,6 +158,8 @@ def serve(
     ] = 0,
     policy: Annotated[Path, typer.Option(metavar="YAML", help="What a release may cost.")] = Path("release.yaml"),
     public_keys: PublicKeys = None,
+    identity: Identity = "",
+    trust_config: TrustConfig = None,
     controller_settings: Annotated[
         Path | None, typer.Option(metavar="YAML", help="Patience of the controller.", hidden=True)
     ] = None,
@@ -161,7 +170,7 @@ def serve(
     """
     from ci_tools.release.serve import serve
 
-    serve(home, port, api_port, policy, tuple(public_keys or ()), controller_settings)
+    serve(home, port, api_port, policy, tuple(public_keys or ()), controller_settings, identity, trust_config)
 
 
 @app.command()

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from ci_tools.errors import ConfigError
+from ci_tools.release.bundle import trust
 from ci_tools.release.bundle.keys import load_public
 from ci_tools.release.home import Home
 from ci_tools.release.judge import policy
@@ -19,6 +20,8 @@ def serve(
     rules: Path = policy.FILE,
     public_keys: tuple[Path, ...] = (),
     controller_settings: Path | None = None,
+    identity: str = "",
+    trust_config: Path | None = None,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; no process is left then.
 
@@ -33,7 +36,14 @@ def serve(
     policy.load(rules)
     for key in public_keys:
         load_public(key)
+    trust.named(public_keys, identity, trust_config=trust_config)
+    if trust_config and not trust_config.is_file():
+        raise ConfigError(
+            "no such file", where=trust_config, fix="name Sigstore's trust configuration, or leave it out"
+        )
     trusted = [word for key in public_keys for word in ("--trust-key", str(key.resolve()))]
+    trusted += ["--trust-identity", identity] if identity else []
+    trusted += ["--trust-config", str(trust_config.resolve())] if trust_config else []
     controller = [sys.executable, "-P", "-m", "ci_tools.release.controller", "--home", str(home)]
     controller += ["--policy", str(rules)]
     controller += ["--api-port", str(api_port)] if api_port else []

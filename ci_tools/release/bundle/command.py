@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ci_tools.errors import ConfigError
-from ci_tools.release.bundle import Bundle, Keyless, Trust, open_bundle, trust
+from ci_tools.release.bundle import Bundle, open_bundle, trust
 from ci_tools.release.bundle.manifest import Decision, Override
 from ci_tools.release.bundle.trust import GITHUB_ACTIONS
 
@@ -72,10 +72,11 @@ def bundle(
     _refuse_no_text(identity=identity, override=override, by=by, reason=reason, decision=decision, name=name)
     if key and identity:
         raise ConfigError("sign with one of them", where="--key, --identity", fix="leave one out")
+    signer = trust.named(identity=identity, trust_config=trust_config)
     packed = pack(
         out or BUNDLES,
         key=key,
-        keyless=_keyless(identity, GITHUB_ACTIONS, trust_config),
+        keyless=signer.keyless if signer else None,
         waiver=_waiver(override, by, reason),
         decided=_decision(decision),
         name=name,
@@ -96,9 +97,8 @@ def verify(
         DataError, ConfigError, DependencyUnavailable: as `open_bundle`.
     """
     _refuse_no_text(identity=identity, issuer=issuer)
-    keyless = _keyless(identity, issuer, trust_config)
-    named = Trust(public_keys=public_keys, keyless=keyless) if public_keys or keyless else trust.own()
-    return _result("verified", open_bundle(path, named))
+    trusted = trust.named(public_keys, identity, issuer, trust_config) or trust.own()
+    return _result("verified", open_bundle(path, trusted))
 
 
 def _refuse_no_text(**flags: str) -> None:
@@ -108,14 +108,6 @@ def _refuse_no_text(**flags: str) -> None:
             value.encode()
         except UnicodeEncodeError:
             raise ConfigError(f"{value!r} is no text", where=f"--{flag}", rule="UTF-8", fix="spell it anew") from None
-
-
-def _keyless(identity: str, issuer: str, trust_config: Path | None) -> Keyless | None:
-    if not identity:
-        if trust_config:
-            raise ConfigError("belongs to an identity", where="--trust-config", fix="pass --identity, too")
-        return None
-    return Keyless(identity=identity, issuer=issuer, trust_config=trust_config)
 
 
 def _waiver(override: str, by: str, reason: str) -> "Waiver | None":

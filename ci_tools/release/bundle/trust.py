@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from ci_tools.config import Config
+from ci_tools.errors import ConfigError
 from ci_tools.release.bundle.keys import DEFAULT, expanded, public_beside
 
 GITHUB_ACTIONS = "https://token.actions.githubusercontent.com"
@@ -34,6 +35,23 @@ class Trust(Config):
         if not self.public_keys and self.keyless is None:
             raise ValueError("trusts nobody: name a public key or an identity")
         return self
+
+
+def named(
+    public_keys: tuple[Path, ...] = (),
+    identity: str = "",
+    issuer: str = GITHUB_ACTIONS,
+    trust_config: Path | None = None,
+) -> Trust | None:
+    """Trust in those who are named; None: nobody is.
+
+    Raises:
+        ConfigError: Sigstore's keys without an identity.
+    """
+    if trust_config and not identity:
+        raise ConfigError("belongs to an identity", where="--trust-config", fix="pass --identity, too")
+    keyless = Keyless(identity=identity, issuer=issuer, trust_config=trust_config) if identity else None
+    return Trust(public_keys=public_keys, keyless=keyless) if public_keys or keyless else None
 
 
 def own() -> Trust:

@@ -20,6 +20,8 @@ Order = Literal["pause", "resume", "rollback", "promote"]
 PATIENCE = 60.0
 """Seconds that a service which does not answer is waited for."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_BEGINNING = re.compile(r"[0-9a-f]{8,63}")
+"""Of a digest, as `status` shows it."""
 
 
 def release(
@@ -35,7 +37,7 @@ def release(
     The same call again joins the release that is on its way. Ctrl-C ends the following, not the release.
 
     Args:
-        bundle: folder of the bundle, or the digest of one that the registry has.
+        bundle: folder of the bundle, or the digest of one that the registry has, of which the beginning will do.
         address: of the service; a folder needs one whose home is on this machine.
         trust: whose signatures count; none: this user's own.
         actor: who releases; see `actor.actor`.
@@ -47,7 +49,7 @@ def release(
         DataError: the bundle is not what a trusted signer signed.
     """
     name = who(actor)
-    digest = bundle if _DIGEST.fullmatch(bundle) else _add(Path(bundle), address, trust)
+    digest = bundle if _DIGEST.fullmatch(bundle) else _known(bundle, address) or _add(Path(bundle), address, trust)
     with Connection(address) as connection:
         now = submit(connection, digest, name, patience, say)
         try:
@@ -93,6 +95,23 @@ def order(name: Order, address: Address, *, reason: str, actor: str = "") -> Ord
         raise ConfigError("a reason is missing", where="--reason", rule="the ledger keeps why", fix="say why in a line")
     with Connection(address) as connection:
         return Ordered(status=connection.order(name, who(actor), reason.strip()))
+
+
+def _known(beginning: str, address: Address) -> str:
+    """Digest of the one bundle of the registry on this machine that begins so; empty where none does.
+
+    Raises:
+        ConfigError: several do.
+    """
+    if address.url or not _BEGINNING.fullmatch(beginning) or Path(beginning).exists():
+        return ""
+    from ci_tools.release.registry import Registry
+
+    found = [digest for digest in Registry(address.home.bundles).digests() if digest.startswith(beginning)]
+    if len(found) > 1:
+        raise ConfigError(f"{len(found)} bundles begin with {beginning}", where=address.home.bundles,
+                          fix="give more of the digest")  # fmt: skip
+    return found[0] if found else ""
 
 
 def _add(path: Path, address: Address, trust: "Trust | None") -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ci_tools import config
 from ci_tools.errors import run_stage
 from ci_tools.release.api import app
-from ci_tools.release.bundle.trust import Trust
+from ci_tools.release.bundle import trust
 from ci_tools.release.controller import bundles, loop, serving
 from ci_tools.release.controller.controller import Controller, Surroundings
 from ci_tools.release.controller.serving import Serving
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--api-port", type=int, default=0, help="also serve the control API on 127.0.0.1, with a token")
     parser.add_argument("--trust-key", type=Path, action="append", default=[],
                         help="public key whose signatures count, may be repeated; else one's own")  # fmt: skip
+    parser.add_argument("--trust-identity", default="", help="identity whose signatures count, by Sigstore")
+    parser.add_argument("--trust-config", type=Path, help="Sigstore's own keys and addresses, as a file")
     options = parser.parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,7 +42,7 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     settings = config.load(options.settings, Settings) if options.settings else Settings()
     policy.load(options.policy)  # a broken file is told now, not at the first release
     home = Home(options.home)
-    trusted = Trust(public_keys=tuple(options.trust_key)) if options.trust_key else None
+    trusted = trust.named(tuple(options.trust_key), options.trust_identity, trust_config=options.trust_config)
     around = Surroundings(policy=options.policy, settings=settings, verify=partial(bundles.verified, trusted=trusted))
     controller = Controller(home, around)
     served: list[Serving] = []

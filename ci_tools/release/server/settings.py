@@ -30,6 +30,8 @@ class Settings(Config):
     """Identity whose signature counts, by Sigstore's keyless way."""
     trust_issuer: str = "https://token.actions.githubusercontent.com"
     """Who vouches for that identity."""
+    trust_config: Path | None = None
+    """Sigstore's own keys and addresses, as a file; without, they are asked for over the network."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where the model runs."""
     threads: Count = 1

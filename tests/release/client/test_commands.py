@@ -91,6 +91,17 @@ class TestRelease:
             release(str(folder), Address(home), trust=stranger, actor="Ada")
         assert control.submitted == []
 
+    def test_bundle_of_the_registry_is_named_by_the_beginning_of_its_digest(self, home):
+        known = ["ab" * 32, "ab" * 10 + "cd" * 22]
+        for digest in known:
+            (home.bundles / digest).mkdir(parents=True)
+        control = Anything(scenes.watching())
+        with serving(control, path=home.socket):
+            release(known[1][:22], Address(home), actor="Ada")
+            with pytest.raises(ConfigError, match=r"2 bundles begin with abababab\. Fix: give more"):
+                release("abababab", Address(home), actor="Ada")
+        assert control.submitted == [known[1]]
+
     def test_second_call_joins_the_first_ones_release(self, home):
         control = Staged(scenes.idle())
         with serving(control, path=home.socket):
