@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,14 @@ WEIGHTED = Routing(
 )
 
 
-_OPEN = Path.open
+_OPEN = os.open
 
 
-def _refuse(self, mode="r", *rest, **named):
+def _refuse(path, flags, *rest, **named):
     """What a full disk does: files can be read, not written."""
-    if "w" in mode:
+    if flags & os.O_WRONLY:
         raise OSError(errno.ENOSPC, "No space left on device")
-    return _OPEN(self, mode, *rest, **named)
+    return _OPEN(path, flags, *rest, **named)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def renamed(monkeypatch):
 def full(monkeypatch):
     """A switch that fills the disk: nothing can be written, renaming goes on."""
 
-    return lambda: monkeypatch.setattr(Path, "open", _refuse)
+    return lambda: monkeypatch.setattr(os, "open", _refuse)
 
 
 def read(files, name=ROUTES):
@@ -134,7 +135,7 @@ def test_weights_that_cannot_be_changed_are_taken_back(files, full):
 def test_failed_write_is_made_good_when_there_is_space_again(files, full, monkeypatch):
     files.publish(WEIGHTED)
     with monkeypatch.context() as during:
-        during.setattr(Path, "open", _refuse)
+        during.setattr(os, "open", _refuse)
         with pytest.raises(SwitchbackError, match="No space"):
             files.publish(replace(WEIGHTED.safe(), serial=18))
     files.publish(replace(WEIGHTED.safe(), serial=18))
