@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT = Path(".switchback/release")
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path, at most: unix(7) without the final zero."""
 
 
 @dataclass(frozen=True)

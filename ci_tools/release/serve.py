@@ -1,12 +1,13 @@
 """`switchback serve`: the supervisor in this process, the controller as its child."""
 
+import os
 import sys
 from pathlib import Path
 
 from ci_tools.errors import ConfigError
 from ci_tools.release.bundle import trust
 from ci_tools.release.bundle.keys import load_public
-from ci_tools.release.home import Home
+from ci_tools.release.home import LONGEST_SOCKET, Home
 from ci_tools.release.judge import policy
 from ci_tools.release.supervisor.server import free_port
 from ci_tools.release.supervisor.settings import SERVER, Settings
@@ -29,7 +30,13 @@ def serve(
         ConfigError: a setting breaks a rule, the port is taken, or another service has the folder.
         DependencyUnavailable: Envoy is not installed.
     """
-    # What is broken is told before anything starts.
+    # What is broken is told before anything starts: the controller would be started again and again.
+    if api_port and api_port == port:
+        fix = "choose another for one of them"
+        raise ConfigError(f"both are {port}", where="--port, --api-port", rule="each has its own", fix=fix)
+    if (length := len(os.fsencode(Home(home).socket))) > LONGEST_SOCKET:
+        rule = f"the path of a socket has {LONGEST_SOCKET} at most"
+        raise ConfigError(f"is {length} bytes long", where=Home(home).socket, rule=rule, fix="name a shorter --home")
     if rules != policy.FILE and not rules.exists():
         fix = "name another, or leave --policy out for the defaults"
         raise ConfigError("no such file", where=rules, rule="a policy that is named is there", fix=fix)

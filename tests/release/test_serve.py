@@ -32,6 +32,17 @@ def test_policy_that_is_named_must_be_there(tmp_path):
     assert not (tmp_path / "home").exists()
 
 
+def test_ports_of_clients_and_of_control_are_two(tmp_path):
+    with pytest.raises(ConfigError, match="--port, --api-port: both are 8001"):
+        serve(tmp_path / "home", 8001, api_port=8001)
+
+
+def test_home_that_is_too_long_for_a_socket_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="name a shorter --home"):
+        serve(tmp_path / ("h" * 120), 0)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_of_the_working_directory_are_not_taken_for_modules(tmp_path):
     """The controller is a Python of its own, started where the user is."""
     (tmp_path / "queue.py").write_text("raise SystemExit('shadowed')")

@@ -13,11 +13,9 @@ import uvicorn
 
 from ci_tools.errors import ConfigError
 from ci_tools.release.files import write_atomic
-from ci_tools.release.home import Home
+from ci_tools.release.home import LONGEST_SOCKET, Home
 
 LOOPBACK = "127.0.0.1"
-_LONGEST = 107
-"""Bytes of a Unix socket's path."""
 _SHORTEST_TOKEN = 16
 _TOKEN = re.compile(rf"[!-~]{{{_SHORTEST_TOKEN},}}")
 _LAST_SECONDS = 2.0
@@ -47,9 +45,9 @@ def unix(path: Path) -> socket.socket:
     Raises:
         ConfigError: the path is too long.
     """
-    if len(os.fsencode(path)) > _LONGEST:
-        raise ConfigError(f"is {len(os.fsencode(path))} bytes long", where=path,
-                          rule=f"a socket's path has {_LONGEST} at most", fix="name a shorter --home")  # fmt: skip
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        rule = f"a socket's path has {LONGEST_SOCKET} at most"
+        raise ConfigError(f"is {len(os.fsencode(path))} bytes long", where=path, rule=rule, fix="name a shorter --home")
     with suppress(FileNotFoundError):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,12 +1,16 @@
 """The systemd unit: systemd understands it, it restarts the service, drains it, and keeps it in its place."""
 
 import configparser
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from string import Template
 
 import pytest
+from typer.main import get_command
 
+from ci_tools.cli import app
 from ci_tools.release.supervisor import Settings
 
 UNIT = Path(__file__).parents[3] / "deploy/systemd/switchback.service"
@@ -27,6 +31,18 @@ def test_service_comes_back_and_is_drained_by_its_supervisor(unit):
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert service["ExecStart"].split()[1] == "serve"
     assert f"HOME_DIR=/var/lib/{service['StateDirectory']} " in service["Environment"]
+
+
+def test_command_is_one_that_switchback_takes(unit):
+    """With the flags that the unit's own comment gives as an example."""
+    words = unit["Service"]["ExecStart"].removesuffix(" $OPTIONS").split()[1:]
+    (options,) = re.findall(r"^# .*OPTIONS=(.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    values = dict(word.partition("=")[::2] for word in unit["Service"]["Environment"].split())
+    words = [Template(word).substitute(values) for word in words] + options.split()
+    assert words[0] == "serve"
+    given = get_command(app).commands["serve"].make_context("serve", words[1:]).params
+    assert (given["home"], given["port"]) == (Path("/var/lib/switchback"), 8080)
+    assert given["public_keys"]
 
 
 def test_service_is_hardened(unit):
