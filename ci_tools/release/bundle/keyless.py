@@ -4,6 +4,7 @@ In GitHub Actions the identity is that of the workflow. Sigstore's authority iss
 a public log proves that the signature was made within them. https://docs.sigstore.dev/about/overview/
 """
 
+import base64
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,8 @@ def sign(settings: "signing.Config", folder: Path, file: Path, signer: Keyless) 
 def trimmed(raw: dict[str, Any]) -> dict[str, Any]:
     """A signature without the parts that verification has no need of, and therefore no use for a check of.
 
-    These are further lines under the log's checkpoint, and timestamps beside the log's own promise of the time.
+    These are further lines under the log's checkpoint, other spellings of its own, and timestamps beside the log's own
+    promise of the time.
     Law: trimmed(trimmed(raw)) == trimmed(raw).
     """
     kept: dict[str, Any] = json.loads(json.dumps(raw))
@@ -55,8 +57,10 @@ def trimmed(raw: dict[str, Any]) -> dict[str, Any]:
         note, _, lines = checkpoint["envelope"].partition("\n\n")
         # A log signs under the name that its checkpoint's first line begins with.
         own = f"\u2014 {note.partition(chr(10))[0].partition(' - ')[0]} "
-        signed = [line for line in lines.split("\n") if line.startswith(own)][:1]
-        checkpoint["envelope"] = "\n".join([note, "", *signed, ""])
+        signed = [line.removeprefix(own) for line in lines.split("\n") if line.startswith(own)][:1]
+        # Base64's last digit has bits that say nothing.
+        spelled = [own + base64.b64encode(base64.b64decode(one, validate=True)).decode() for one in signed]
+        checkpoint["envelope"] = "\n".join([note, "", *spelled, ""])
         if "inclusionPromise" in entry:
             material["timestampVerificationData"] = {"rfc3161Timestamps": []}
     return kept

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import string
 from contextlib import suppress
 from datetime import timedelta
 
@@ -126,6 +127,20 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_altered_signature_is_refused(bundle, sigstore, trusted, change):
     refusal(sign(bundle, sigstore, change=change), trusted)
+
+
+def test_other_spelling_of_the_checkpoints_signature_is_refused(bundle, sigstore, trusted):
+    """Where Base64 is padded, the last digit has bits that say nothing; half of all signatures are of such a length."""
+    line = ""
+    while not line.endswith("="):
+        line = seal(json.loads((sign(bundle, sigstore) / SIGNATURE).read_bytes())).rstrip("\n")
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    bare = line.rstrip("=")
+    other = bare[:-1] + digits[digits.index(bare[-1]) + 1] + line[len(bare) :]
+    content = (bundle / SIGNATURE).read_text()
+    assert content.count(line[2:]) == 1
+    (bundle / SIGNATURE).write_text(content.replace(line[2:], other[2:]))
+    refusal(bundle, trusted)
 
 
 def test_what_nobody_checks_is_left_out_when_signing(bundle, sigstore, trusted):
