@@ -55,7 +55,7 @@ def judged(gate, outcome=PASSED, statistic=None, threshold=None, interval=None, 
     )
 
 
-CALIBRATED = ("divergence", "vanishing_gradients", "gradient_noise", "plateau", "overfitting", "stragglers")
+CALIBRATED = ("divergence", "vanishing_gradients", "gradient_noise", "plateau", "overfitting")
 
 
 def facts(**values):

@@ -33,9 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trust-config", type=Path, help="Sigstore's own keys and addresses, as a file")
     options = parser.parse_args(arguments)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return run_stage(lambda: _run(options, stop))
+    before = {n: signal.signal(n, lambda *_: stop.set()) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        return run_stage(lambda: _run(options, stop))
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(options: argparse.Namespace, stop: threading.Event) -> None:
