@@ -42,7 +42,7 @@ class Scene:
             if self.disk_megabytes:
                 stack.enter_context(_small_disk(folder / "disk", self.disk_megabytes))
             home = folder / "disk" if self.disk_megabytes else folder
-            service = stack.enter_context(running(folder, home=home / "home", **self.options))
+            service = stack.enter_context(running(folder, home=home / "service", **self.options))
             if self.rate:
                 stack.enter_context(Traffic(service.port, self.rate, folder, malformed=self.malformed))
             yield service

@@ -65,7 +65,7 @@ class Service(Observed):
             program: module that is the controller.
             home: of the service; by default inside of `folder`.
         """
-        super().__init__(Home(home or folder / "home"))
+        super().__init__(Home(home or folder / "service"))
         self.folder = folder
         self.home.path.mkdir(parents=True)
         self.key = signing_key(folder / "bundles" / "key.pem")
