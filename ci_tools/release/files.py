@@ -28,7 +28,7 @@ def write_atomic(path: Path, text: str, *, durable: bool = True, mode: int = 0o6
                 os.fsync(file.fileno())
         scratch.replace(path)
         if durable:
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             scratch.unlink()
@@ -36,8 +36,9 @@ def write_atomic(path: Path, text: str, *, durable: bool = True, mode: int = 0o6
         raise explain(error) from None
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_folder(folder: Path) -> None:
+    """Have a folder's entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

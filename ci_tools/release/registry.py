@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ci_tools.errors import BundleError, ConfigError, explain
 from ci_tools.release.bundle import Bundle, Trust, folder, open_bundle
+from ci_tools.release.files import sync_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOCK, _SCRATCH = ".lock", ".new-"
@@ -89,6 +90,6 @@ class Registry:
             if target.exists():
                 target.rename(scratch / "damaged")
             (scratch / bundle.digest).rename(target)
-            folder.sync(self.path)
+            sync_folder(self.path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

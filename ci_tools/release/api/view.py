@@ -119,7 +119,8 @@ def _counted(verdict: Verdict) -> tuple[str, str]:
     """Of both arms; a metric of pairs or labels has one count only."""
     counts = verdict.counts
     if "canary_requests" in counts:
-        return tuple(f"{counts[arm]:,} of {counts[f'{arm}_requests']:,}" for arm in ("canary", "baseline"))  # type: ignore[return-value]
+        canary, baseline = (f"{counts[arm]:,} of {counts[f'{arm}_requests']:,}" for arm in ("canary", "baseline"))
+        return canary, baseline
     if "pairs" in counts:
         return f"{counts['flips']:,} of {counts['pairs']:,} pairs", ""
     if "canary_scores" in counts:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ci_tools.errors import BundleError, explain
+from ci_tools.release.files import sync_folder
 
 MIB = 1024 * 1024
 LARGEST = 2048 * MIB - 1
@@ -96,13 +97,4 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    sync(path)
-
-
-def sync(path: Path) -> None:
-    """Have a folder's entries on the disk."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path)

@@ -18,6 +18,7 @@ from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Decision, File, Manifest
 from ci_tools.release.bundle.trust import Keyless, Trust
 from ci_tools.release.bundle.verified import Bundle, open_bundle
+from ci_tools.release.files import sync_folder
 
 BUNDLES = Path("bundles")
 
@@ -139,7 +140,7 @@ def _seal(files: Mapping[str, bytes], out: Path, signer: Path | Keyless, trusted
         if target.exists():
             target.rename(scratch / "before")
         (scratch / digest).rename(target)
-        folder.sync(out)
+        sync_folder(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return open_bundle(target, trusted)

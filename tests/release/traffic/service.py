@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from ci_tools.release.home import Home
 from ci_tools.release.plan import LEASE_SECONDS, Actual, Health, Lease, Plan, Role, boot_time
 from ci_tools.release.supervisor import Settings
 from ci_tools.release.traffic import AccessLog
+from tests.release.server.running import free_port
 from tests.release.traffic.client import INFER, send
 
 ROOT = Path(__file__).parents[3]
@@ -156,12 +156,6 @@ def running(folder, **settings):
             service.process.stderr.close()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert not alive, "processes outlived the supervisor"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 ALL = {Role.STABLE: GOOD, Role.BASELINE: GOOD, Role.CANARY: NEW}
