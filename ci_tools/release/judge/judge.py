@@ -182,7 +182,8 @@ def _close(state: State, policy: Policy) -> State:
         "shift": scores.centred(state.shift),
         "routing": (tuple(many.tolist()), tuple(few.tolist())),
         "doubted": state.doubted or bool(routing.doubted((many, few))),
-        "per_second": rate if not state.per_second else (1 - SMOOTHING) * state.per_second + SMOOTHING * rate,
+        # What is expected rises at once and falls slowly: an outage costs more than a slow ramp.
+        "per_second": max(rate, (1 - SMOOTHING) * state.per_second + SMOOTHING * rate),
     })  # fmt: skip
     opened = closed.model_copy(update={"compared": thresholds(closed, policy)})
     now = evidence(opened, policy)

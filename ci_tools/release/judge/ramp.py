@@ -2,13 +2,16 @@
 
 Over the next step the canary costs at most U·T·w bad outcomes beyond the baseline's, with U an upper bound on the
 difference of the two rates, T the requests that are expected in the step, and w its weight. The next weight is the
-largest w for which that fits what is left of the damage budget. Before any request U = 1, so that the first weight
-would bear a canary that fails every time. The bounds hold at all times together (confidence sequences), so a weight may
-be chosen from them whenever one likes.
+largest w for which that many, and what chance adds to them, fit into what is left of the damage budget. Before any
+request U = 1, so that the first weight would bear a canary that fails every time. The bounds hold at all times together
+(confidence sequences), so a weight may be chosen from them whenever one likes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from scipy.special import gammainccinv
 
 from ci_tools.release.judge import proportion
 from ci_tools.release.judge.policy import Ramp
@@ -54,5 +57,13 @@ def next_weight(current: float, requests_per_second: float, outcomes: Sequence[O
     for one in outcomes:
         bound = risk(one, (1 - policy.confidence) / len(outcomes))
         if bound.rate * expected > 0:
-            largest = min(largest, max(policy.damage - bound.spent, 0.0) / (bound.rate * expected))
+            largest = min(largest, bearable(policy.damage - bound.spent, policy.confidence) / (bound.rate * expected))
     return max(largest, policy.smallest)
+
+
+def bearable(left: float, confidence: float) -> float:
+    """The expected number of events whose number is at most `left` with that confidence, if it is Poisson's.
+
+    P(N ≤ k | mean m) is the regularised upper incomplete gamma function Q(k + 1, m); 0 where less than one is left.
+    """
+    return float(gammainccinv(math.floor(left) + 1, confidence)) if left >= 1 else 0.0

@@ -215,6 +215,17 @@ def test_weight_follows_the_ramp_and_holds_within_a_step():
     assert weights[-1] == policy.ramp.largest
 
 
+def test_expected_traffic_rises_at_once_and_falls_slowly():
+    """Traffic that has just begun must not look too little for what the first weight may cost."""
+    policy = few()
+    state, seen = begin(policy), []
+    for index, requests in enumerate((3, 1000, 1000, 0, 0)):
+        seconds = (index + 1) * policy.bin_seconds
+        state = update(state, span(seconds, (0, 0), (0, 0), (requests, 0), weight=0.0), policy)
+        seen.append(state.per_second * policy.bin_seconds)
+    assert seen == pytest.approx([3, 1000, 1000, 700, 490])
+
+
 def test_trace_is_short_and_even():
     policy = few()
     state = play([span(5.0 * (i + 1), (10, 0), (10, 0)) for i in range(500)], policy)
