@@ -120,8 +120,6 @@ def attend(
         seconds: as in `track`.
         key: for W&B; where there is none, that of the environment or of ~/.netrc.
     """
-    from ci_tools.report.build import seeds_of
-
     told = Tracked()
     try:
         client = Client(root, seconds, key, started=lambda: None if ended.is_set() else _out_of_the_way())
@@ -131,6 +129,8 @@ def attend(
             for path in sorted((root / "runs").glob(f"*/{META}")):
                 if is_written(path.parent):
                     teller.record(path.parent, follow(path.parent, stop=ended.is_set, sleep=ended.wait))
+        from ci_tools.report.build import seeds_of  # takes a third of a second of a machine that was training
+
         records = [path for seed in seeds_of(root) if (path := root / "runs" / f"seed-{seed}").exists()]
         for path in records:
             teller.record(path, follow(path, live=False))
