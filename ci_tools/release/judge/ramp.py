@@ -11,8 +11,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from scipy.special import gammainccinv
-
 from ci_tools.release.judge import proportion
 from ci_tools.release.judge.policy import Ramp
 
@@ -66,4 +64,6 @@ def bearable(left: float, confidence: float) -> float:
 
     P(N ≤ k | mean m) is the regularised upper incomplete gamma function Q(k + 1, m); 0 where less than one is left.
     """
+    from scipy.special import gammainccinv
+
     return float(gammainccinv(math.floor(left) + 1, confidence)) if left >= 1 else 0.0
