@@ -22,6 +22,7 @@ PublicKeys = Annotated[
     list[Path] | None, typer.Option("--public-key", metavar="PEM", help="Whose signature counts. Repeatable.")
 ]
 Identity = Annotated[str, typer.Option(metavar="URI", help="Sigstore identity instead of a key, e.g. a workflow's.")]
+Issuer = Annotated[str, typer.Option(metavar="URL", help="Who vouches for --identity; default: GitHub Actions.")]
 TrustConfig = Annotated[Path | None, typer.Option(metavar="FILE", help="Sigstore's own keys and addresses.")]
 
 
@@ -55,6 +56,7 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Its folder.")],
     public_keys: PublicKeys = None,
     identity: Identity = "",
+    issuer: Issuer = "",
     trust_config: TrustConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +64,7 @@ def verify(
     with machine_output(as_json):
         from ci_tools.release.bundle import command
 
-        done = command.verify(path, tuple(public_keys or ()), identity, trust_config=trust_config)
+        done = command.verify(path, tuple(public_keys or ()), identity, issuer, trust_config)
     _show(done, as_json)
 
 
@@ -76,6 +78,7 @@ def release(
     actor: Actor = "",
     public_keys: PublicKeys = None,
     identity: Identity = "",
+    issuer: Issuer = "",
     trust_config: TrustConfig = None,
     as_json: AsJson = False,
 ) -> None:
@@ -88,7 +91,7 @@ def release(
         from ci_tools.release.bundle import trust
         from ci_tools.release.client import release
 
-        trusted = trust.named(tuple(public_keys or ()), identity, trust_config=trust_config)
+        trusted = trust.named(tuple(public_keys or ()), identity, issuer, trust_config)
         done = release(bundle, _address(home, url), trust=trusted, actor=actor)
     _show(done, as_json)
 
@@ -159,7 +162,12 @@ def serve(
     policy: Annotated[Path, typer.Option(metavar="YAML", help="What a release may cost.")] = Path("release.yaml"),
     public_keys: PublicKeys = None,
     identity: Identity = "",
+    issuer: Issuer = "",
     trust_config: TrustConfig = None,
+    address: Annotated[
+        str, typer.Option(metavar="IP", help="Where clients are served; default: this machine only.")
+    ] = "127.0.0.1",
+    memory_mb: Annotated[int, typer.Option(min=1, help="Memory of a model server at most, in MB.")] = 8192,
     controller_settings: Annotated[
         Path | None, typer.Option(metavar="YAML", help="Patience of the controller.", hidden=True)
     ] = None,
@@ -170,7 +178,19 @@ def serve(
     """
     from ci_tools.release.serve import serve
 
-    serve(home, port, api_port, policy, tuple(public_keys or ()), controller_settings, identity, trust_config)
+    serve(
+        home,
+        port,
+        api_port=api_port,
+        rules=policy,
+        public_keys=tuple(public_keys or ()),
+        controller_settings=controller_settings,
+        identity=identity,
+        issuer=issuer,
+        trust_config=trust_config,
+        address=address,
+        memory_mb=memory_mb,
+    )
 
 
 @app.command()

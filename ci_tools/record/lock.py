@@ -1,15 +1,15 @@
 """One writer per record."""
 
-import fcntl
 import os
 import re
 import socket
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
 
 import psutil
 
 from ci_tools.errors import RecordError, RecordLocked
+from ci_tools.lock import Taken, alone
 
 
 class RecordLock:
@@ -23,38 +23,25 @@ class RecordLock:
     def __init__(self, record: Path) -> None:
         self.path = record.parent / f".{record.name}.lock"
         self._record = record
-        self._file: IO[str] | None = None
+        self._held = ExitStack()
 
     def acquire(self) -> None:
         """Take the lock or fail at once."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = self.path.open("a+", encoding="utf-8")
+            self._held.enter_context(alone(self.path, _owner(os.getpid())))
+        except Taken as taken:
+            raise RecordLocked(
+                f"in use by {taken.owner}", where=self._record, fix="wait for it, or write to another folder"
+            ) from None
         except OSError as error:
             raise RecordError(
                 f"cannot be written ({error.strerror})", where=self._record, fix="choose a writable folder"
             ) from None
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            file.close()
-            raise RecordLocked(
-                f"in use by {owner}", where=self._record, fix="wait for it, or write to another folder"
-            ) from None
-        file.seek(0)
-        file.truncate()
-        file.write(_owner(os.getpid()))
-        file.flush()
-        self._file = file
 
     def release(self) -> None:
         """Give the lock back."""
-        if self._file is not None:
-            self._file.truncate(0)
-            self._file.close()
-            self._file = None
+        self._held.close()
 
 
 def is_written(record: Path) -> bool:

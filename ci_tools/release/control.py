@@ -53,6 +53,21 @@ class Event(Config):
     """Of this event and, through the one before it, of all before."""
 
 
+class Terms(Config):
+    """How long a release may take and how much traffic it gets: of the policy that it began with."""
+
+    min_seconds: float
+    """Before which nothing is promoted."""
+    deadline_seconds: float
+    """At which it is decided at the latest."""
+    watch_seconds: float
+    """For which the champion before stays warm after a promotion."""
+    first: float
+    """Share of all traffic that the canary gets at first, at most."""
+    largest: float
+    """Share beyond which it does not grow."""
+
+
 class Release(Config):
     """One bundle's way to champion, or back."""
 
@@ -69,6 +84,8 @@ class Release(Config):
     canary_weight: float = 0.0
     paused: bool = False
     """Whether a person holds it, rather than want of traffic, telemetry or a baseline."""
+    terms: Terms | None = None
+    """None for the first bundle of all, which is not judged."""
 
 
 class Status(Config):
@@ -84,6 +101,8 @@ class Status(Config):
     actual: Actual
     warnings: tuple[str, ...] = ()
     """What is wrong with the service itself: telemetry lost, a server that keeps ending, no traffic."""
+    per_second: float = 0.0
+    """Requests of clients that Envoy answers, of late."""
     controller_pid: int = 0
 
 

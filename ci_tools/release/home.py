@@ -16,7 +16,7 @@ class Home:
 
     @property
     def bundles(self) -> Path:
-        """Registry: one folder per bundle, named by its digest. Written by the registry, never changed."""
+        """Registry: one folder per bundle, named by its digest. Never changed; old ones that nobody needs go."""
         return self.path / "bundles"
 
     @property

@@ -1,24 +1,26 @@
-"""Bundles that were checked once and are kept for good, each in a folder named by its digest.
+"""Bundles that were checked once and are kept, each in a folder named by its digest.
 
 Law: whatever is killed at whatever time, a folder named by a digest holds that whole bundle.
 """
 
-import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tools.errors import BundleError, ConfigError, explain
+from ci_tools.lock import alone
 from ci_tools.release.bundle import Bundle, Trust, folder, open_bundle
 from ci_tools.release.files import sync_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOCK, _SCRATCH = ".lock", ".new-"
+KEPT = 20
+"""The newest bundles, which stay whether a release needs them or not: somebody may want to return to one."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Registry:
             with self._alone():
                 if target.exists():
                     with suppress(BundleError):
-                        return self.get(checked.digest, trusted)
+                        found = self.get(checked.digest, trusted)
+                        with suppress(OSError):  # of another user
+                            os.utime(target)  # it is among the newest again
+                        return found
                 self._put(checked, target)
         except OSError as error:
             raise explain(error) from None
@@ -69,18 +74,32 @@ class Registry:
             return []
         return sorted(one.name for one in self.path.iterdir() if _DIGEST.fullmatch(one.name))
 
+    def prune(self, needed: Collection[str], newest: int = KEPT) -> list[str]:
+        """Remove the bundles that are neither needed nor among the newest; their digests.
+
+        Raises:
+            SwitchbackError: the disk refuses.
+        """
+        try:
+            with self._alone():
+                by_age = sorted(self.digests(), key=lambda digest: (self.path / digest).stat().st_mtime_ns)
+                old = [digest for digest in by_age[: max(len(by_age) - newest, 0)] if digest not in needed]
+                for digest in old:
+                    scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self.path))
+                    (self.path / digest).rename(scratch / digest)  # a half of one never has its name
+                    shutil.rmtree(scratch, ignore_errors=True)
+        except OSError as error:
+            raise explain(error) from None
+        return old
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """No other process adds meanwhile; what those that were killed left half is removed."""
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # ends with its process, however that ends
+        with alone(self.path / _LOCK, wait=True):
             for left in self.path.glob(f"{_SCRATCH}*"):
                 shutil.rmtree(left, ignore_errors=True)
             yield
-        finally:
-            os.close(descriptor)
 
     def _put(self, bundle: Bundle, target: Path) -> None:
         """Write the bytes that were checked, not those that the source may hold by now."""

@@ -22,7 +22,10 @@ def serve(
     public_keys: tuple[Path, ...] = (),
     controller_settings: Path | None = None,
     identity: str = "",
+    issuer: str = "",
     trust_config: Path | None = None,
+    address: str = "127.0.0.1",
+    memory_mb: int = 8192,
 ) -> None:
     """Run until SIGTERM or Ctrl-C; no process is left then.
 
@@ -43,17 +46,24 @@ def serve(
     policy.load(rules)
     for key in public_keys:
         load_public(key)
-    trust.named(public_keys, identity, trust_config=trust_config)
+    trust.named(public_keys, identity, issuer, trust_config)
     if trust_config and not trust_config.is_file():
         raise ConfigError(
             "no such file", where=trust_config, fix="name Sigstore's trust configuration, or leave it out"
         )
     trusted = [word for key in public_keys for word in ("--trust-key", str(key.resolve()))]
     trusted += ["--trust-identity", identity] if identity else []
+    trusted += ["--trust-issuer", issuer] if issuer else []
     trusted += ["--trust-config", str(trust_config.resolve())] if trust_config else []
     controller = [sys.executable, "-P", "-m", "ci_tools.release.controller", "--home", str(home)]
     controller += ["--policy", str(rules)]
     controller += ["--api-port", str(api_port)] if api_port else []
     controller += ["--settings", str(controller_settings)] if controller_settings else []
-    settings = Settings(server_command=(*SERVER, *trusted), controller_command=(*controller, *trusted))
+    settings = Settings(
+        address=address,
+        server_command=(*SERVER, *trusted, "--memory-mb", str(memory_mb)),
+        controller_command=(*controller, *trusted),
+        api_port=api_port,
+        server_megabytes=memory_mb,
+    )
     Supervisor(Home(home), port=port or free_port(set()), settings=settings).run()

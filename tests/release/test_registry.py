@@ -117,7 +117,7 @@ def test_unknown_digest_is_refused(registry, bundle, trusted, digest):
 def test_signer_that_is_trusted_no_more_is_refused(registry, bundle, trusted, tmp_path):
     registry.add(bundle, trusted)
     other = Trust(public_keys=(public_beside(signing_key(tmp_path / "other.pem")),))
-    with pytest.raises(DataError, match="by another key"):
+    with pytest.raises(DataError, match=r"is by key .*; this command trusts"):
         registry.get(bundle.name, other)
 
 
@@ -200,3 +200,30 @@ def test_one_adds_at_a_time_and_leaves_the_other_s_files_alone(registry, bundle,
     assert os.waitpid(child, 0)[1] == 0
     assert not half.exists()
     assert registry.digests() == [bundle.name]
+
+
+class TestPruning:
+    @pytest.fixture
+    def digests(self, registry):
+        """Five, the oldest first."""
+        found = [f"{number:064x}" for number in (3, 1, 4, 2, 5)]
+        for age, digest in enumerate(found):
+            (registry.path / digest).mkdir(parents=True)
+            os.utime(registry.path / digest, (1000 + age, 1000 + age))
+        return found
+
+    def test_old_ones_go_that_nobody_needs(self, registry, digests):
+        assert registry.prune({digests[1]}, newest=2) == [digests[0], digests[2]]
+        assert registry.digests() == sorted([digests[1], *digests[3:]])
+        assert list(registry.path.glob(".new-*")) == []
+
+    def test_few_stay_all(self, registry, digests):
+        assert registry.prune((), newest=5) == []
+        assert registry.digests() == sorted(digests)
+
+    def test_one_that_is_added_again_is_among_the_newest(self, registry, digests, bundle, trusted):
+        registry.add(bundle, trusted)
+        os.utime(registry.path / bundle.name, (1, 1))
+        registry.add(bundle, trusted)
+        assert registry.prune((), newest=1) == digests
+        assert registry.get(bundle.name, trusted)

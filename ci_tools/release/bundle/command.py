@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from ci_tools.errors import ConfigError
 from ci_tools.release.bundle import Bundle, open_bundle, trust
 from ci_tools.release.bundle.manifest import Decision, Override
-from ci_tools.release.bundle.trust import GITHUB_ACTIONS
 
 if TYPE_CHECKING:
     from ci_tools.release.bundle.evidence import Waiver
@@ -88,7 +87,7 @@ def verify(
     path: Path,
     public_keys: tuple[Path, ...] = (),
     identity: str = "",
-    issuer: str = GITHUB_ACTIONS,
+    issuer: str = "",
     trust_config: Path | None = None,
 ) -> Result:
     """Check a bundle wholly; without key and identity, against this user's own key.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ci_tools.errors import BundleError, explain
+from ci_tools.harmless import one_line
 from ci_tools.release.bundle.keys import fingerprint, load_public
 from ci_tools.release.bundle.manifest import SIGNATURE
 from ci_tools.release.bundle.trust import Keyless, Trust
@@ -87,8 +88,8 @@ def authenticate(content: bytes, trust: Trust, where: Path) -> Signed:
     if isinstance(material, dict) and "publicKey" in material:
         payload, signer = _by_key(raw, trust, where)
     elif trust.keyless is None:
-        rule = "it must be that of a trusted public key"
-        raise BundleError("is the signature of no key", where=where, rule=rule, fix="name an identity to trust, too")
+        rule = f"{trust.whose} trusts public keys only"
+        raise BundleError("is the signature of no key", where=where, rule=rule, fix=trust.fix)
     else:
         from ci_tools.release.bundle import keyless
 
@@ -132,8 +133,9 @@ def _by_key(raw: dict[str, Any], trust: Trust, where: Path) -> tuple[bytes, str]
     keys = {fingerprint(key): key for key in map(load_public, trust.public_keys)}
     key = keys.get(hint) if isinstance(hint, str) else None
     if key is None:
-        known = ", ".join(one[:16] for one in keys) or "none"
-        raise refused(f"is by another key than the trusted ones (SHA-256 {known})", where)
+        known = ", ".join(one[:16] for one in keys) or "no key"
+        by = f"is by key {one_line(hint[:16], 16)}" if isinstance(hint, str) else "is by no key that it names"
+        raise BundleError(by, where=where, rule=f"{trust.whose} trusts {known}", fix=trust.fix)
     if raw != _envelope(payload, signature, hint):
         raise refused("holds what no signature by a key does", where)
     by_bits = {256: hashes.SHA256(), 384: hashes.SHA384(), 521: hashes.SHA512()}

@@ -23,12 +23,24 @@ class Keyless(Config):
     """Sigstore's own keys and addresses, as a file; none: asked for over the network at each verification."""
 
 
+HERE, SERVICE = "this command", "the release service"
+
+
 class Trust(Config):
     """Signers of which any one is enough."""
 
     public_keys: tuple[Path, ...] = ()
     """PEM files."""
     keyless: Keyless | None = None
+    whose: str = HERE
+    """Who trusts them, for errors: a bundle is checked by the client and by the service, each with its own trust."""
+
+    @property
+    def fix(self) -> str:
+        """What to do where another signer is to be trusted."""
+        if self.whose == SERVICE:
+            return "start `switchback serve` with --public-key or --identity of that signer, or sign with a trusted key"
+        return "pass --public-key or --identity of that signer, or sign with a trusted key"
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -40,24 +52,27 @@ class Trust(Config):
 def named(
     public_keys: tuple[Path, ...] = (),
     identity: str = "",
-    issuer: str = GITHUB_ACTIONS,
+    issuer: str = "",
     trust_config: Path | None = None,
+    whose: str = HERE,
 ) -> Trust | None:
-    """Trust in those who are named; None: nobody is.
+    """Trust in those who are named, GitHub Actions being the issuer where none is; None: nobody is.
 
     Raises:
         ConfigError: Sigstore's keys without an identity.
     """
     if trust_config and not identity:
         raise ConfigError("belongs to an identity", where="--trust-config", fix="pass --identity, too")
-    keyless = Keyless(identity=identity, issuer=issuer, trust_config=trust_config) if identity else None
-    return Trust(public_keys=public_keys, keyless=keyless) if public_keys or keyless else None
+    keyless = None
+    if identity:
+        keyless = Keyless(identity=identity, issuer=issuer or GITHUB_ACTIONS, trust_config=trust_config)
+    return Trust(public_keys=public_keys, keyless=keyless, whose=whose) if public_keys or keyless else None
 
 
-def own() -> Trust:
+def own(whose: str = HERE) -> Trust:
     """Trust in what this user signs: the public key beside the default signing key.
 
     Raises:
         ConfigError: this user has no home.
     """
-    return Trust(public_keys=(public_beside(expanded(DEFAULT)),))
+    return Trust(public_keys=(public_beside(expanded(DEFAULT)),), whose=whose)

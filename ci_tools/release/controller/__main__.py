@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trust-key", type=Path, action="append", default=[],
                         help="public key whose signatures count, may be repeated; else one's own")  # fmt: skip
     parser.add_argument("--trust-identity", default="", help="identity whose signatures count, by Sigstore")
+    parser.add_argument("--trust-issuer", default="", help="who vouches for that identity")
     parser.add_argument("--trust-config", type=Path, help="Sigstore's own keys and addresses, as a file")
     options = parser.parse_args(arguments)
     stop = threading.Event()
@@ -45,7 +46,9 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     settings = config.load(options.settings, Settings) if options.settings else Settings()
     policy.load(options.policy)  # a broken file is told now, not at the first release
     home = Home(options.home)
-    trusted = trust.named(tuple(options.trust_key), options.trust_identity, trust_config=options.trust_config)
+    trusted = trust.named(
+        tuple(options.trust_key), options.trust_identity, options.trust_issuer, options.trust_config, trust.SERVICE
+    )
     around = Surroundings(policy=options.policy, settings=settings, verify=partial(bundles.verified, trusted=trusted))
     controller = Controller(home, around)
     served: list[Serving] = []

@@ -12,8 +12,6 @@ from ci_tools.release.controller.standing import Course, Kind, Standing
 from ci_tools.release.judge import Action, Decision, Policy
 from ci_tools.release.plan import Health
 
-WHERE = "release"
-
 
 def submit(standing: Standing, bundle: str, actor: str, policy: Policy, share: float) -> Move:
     """Begin a release; the first bundle of all has nothing to be compared with and is champion at once.
@@ -31,9 +29,8 @@ def submit(standing: Standing, bundle: str, actor: str, policy: Policy, share: f
     _named(actor)
     course = standing.course
     if course and course.active:
-        going = f"{course.id} of bundle {course.bundle[:12]} is in progress ({course.phase})"
-        raise ConfigError(going, where=WHERE,
-                          rule="one release at a time", fix="await its end, or `switchback rollback` it")  # fmt: skip
+        going = f"release {course.id} of bundle {course.bundle[:12]} is in progress ({course.phase})"
+        raise ConfigError(going, rule="one release at a time", fix="await its end, or `switchback rollback` it")
     id_ = standing.next_release
     if not standing.champion:
         plan = plans.alone(standing, bundle, id_)
@@ -62,7 +59,7 @@ def pause(standing: Standing, actor: str, reason: str) -> Move:
     """
     course = _judged(standing)
     if course.paused:
-        raise ConfigError(f"{course.id} is paused already: {course.reason}", where=WHERE, fix="`switchback resume`")
+        raise ConfigError(f"{course.id} is paused already: {course.reason}", fix="`switchback resume`")
     return Move(Kind.PAUSED, {"reason": _because(actor, reason)}, actor)
 
 
@@ -75,7 +72,7 @@ def resume(standing: Standing, actor: str, reason: str) -> Move:
     course = _judged(standing)
     if not course.paused:
         held = f"it is held and goes on by itself when that ends: {course.reason}" if course.cause else "it goes on"
-        raise ConfigError(f"nobody paused {course.id}; {held}", where=WHERE, fix="`switchback status` shows its phase")
+        raise ConfigError(f"nobody paused {course.id}; {held}", fix="`switchback status` shows its phase")
     return Move(Kind.RESUMED, {"reason": _because(actor, reason)}, actor)
 
 
@@ -87,9 +84,9 @@ def roll_back(standing: Standing, actor: str, reason: str, seconds: float) -> Mo
     """
     course, because = standing.course, _because(actor, reason)
     if course is None or course.phase is Phase.IDLE:
-        raise ConfigError("nothing is in progress or watched", where=WHERE,
-                          rule="the champion before is kept for the watch phase only",
-                          fix="release that bundle again")  # fmt: skip
+        where = f"all traffic is on the champion {standing.champion[:12]}" if standing.champion else "nothing is served"
+        raise ConfigError(f"there is nothing to roll back: {where}, and no release is in progress or watched",
+                          fix="to return to an older bundle, `switchback release DIGEST`")  # fmt: skip
     return machine.rolled_back(standing, course, Result.ROLLED_BACK, because, seconds, actor)
 
 
@@ -111,12 +108,12 @@ def promote(
     """
     course, because = _judged(standing), _because(actor, reason)
     if decision and decision.action is Action.ROLL_BACK:
-        raise ConfigError(f"the judge has proven harm: {decision.sentence}", where=WHERE,
-                          rule="proven harm is not promoted", fix="set `blocks: false` for that metric in release.yaml "
-                          "and release the bundle again, if that is what you want")  # fmt: skip
+        fix = "set `blocks: false` for that metric in release.yaml and release the bundle again, if you want that harm"
+        what = f"the judge has proven harm: {decision.sentence}"
+        raise ConfigError(what, rule="proven harm is not promoted", fix=fix)
     if canary.health is not Health.READY:
-        raise ConfigError(f"the canary's server is {canary.health}", where=WHERE,
-                          rule="only what runs is promoted", fix="wait until it is ready")  # fmt: skip
+        rule = "only what runs is promoted"
+        raise ConfigError(f"the canary's server is {canary.health}", rule=rule, fix="wait until it is ready")
     return machine.promoting(standing, course, because, seconds, actor)
 
 
@@ -139,17 +136,17 @@ def _judged(standing: Standing) -> Course:
     course = standing.course
     if course is None or not course.judged:
         now = f"{course.id} is {course.phase}" if course and course.phase is not Phase.IDLE else "no release runs"
-        raise ConfigError(f"nothing is being judged: {now}", where=WHERE, fix="`switchback release BUNDLE` begins one")
+        raise ConfigError(f"nothing is being judged: {now}", fix="`switchback release BUNDLE` begins one")
     return course
 
 
 def _named(actor: str) -> None:
     if not actor.strip():
-        raise ConfigError("no actor", where=WHERE, rule="the ledger says who did what", fix="say who asks")
+        raise ConfigError("no actor", rule="the ledger says who did what", fix="say who asks")
 
 
 def _because(actor: str, reason: str) -> str:
     _named(actor)
     if not reason.strip():
-        raise ConfigError("no reason", where=WHERE, rule="the ledger says why", fix="say it with --reason")
+        raise ConfigError("no reason", rule="the ledger says why", fix="say it with --reason")
     return f"{actor}: {reason.strip()}"

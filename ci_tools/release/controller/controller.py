@@ -3,12 +3,11 @@
 One lock: people ask in threads of their own, while the loop calls `tick`.
 """
 
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.lock import Taken, alone
 from ci_tools.release.control import Event, Phase, Release, Result, Status
 from ci_tools.release.controller import asking, bundles, judged, machine, plans, showing
 from ci_tools.release.controller.clock import Clock, MachineClock
@@ -34,6 +34,7 @@ from ci_tools.release.judge import Action
 from ci_tools.release.judge import policy as judge_policy
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Actual, Health, Lease, Role
+from ci_tools.release.registry import Registry
 
 _MOVES = 4
 """In one tick at most: decided, acted on, and what follows."""
@@ -76,7 +77,7 @@ class Controller:
         self._standing = Standing()
         self._work: Work | None = None
         with ExitStack() as files:
-            files.callback(os.close, _only_one(home.path / "controller.lock"))
+            files.enter_context(_only_one(home.path / "controller.lock"))
             self._ledger = files.enter_context(Ledger(home.ledger, wall=self._clock.wall))
             self._pairs = files.enter_context(closing(Pairs(home.pairs)))
             self._ledger.verify()
@@ -122,6 +123,7 @@ class Controller:
                 decision=work.decision if work else kept,
                 actual=self._actual,
                 warnings=showing.warnings(self._actual, self._trouble, self._failure, work.log.gaps if work else 0),
+                per_second=self._telemetry.per_second,
                 controller_pid=os.getpid(),
             )
 
@@ -151,7 +153,11 @@ class Controller:
                 self._record(machine.watched(standing, "The next release ends the watch.", actor))
                 move = asking.submit(self._standing, bundle, actor, policy, share)
             self._record(move, standing.next_release)
-            return self._shown(cast(Course, self._standing.course))
+            begun, needed = self._shown(cast(Course, self._standing.course)), self._standing.bundles
+        # Without the lock: a client that adds a bundle has the registry's, and the lease must be renewed meanwhile.
+        with suppress(SwitchbackError):  # what cannot be removed takes space, and nothing else
+            Registry(self._home.bundles).prune(needed)
+        return begun
 
     def pause(self, actor: str, reason: str) -> Status:
         """Keep the weight; nothing is promoted until `resume`. Harm still rolls back; the deadline waits."""
@@ -340,17 +346,18 @@ class Controller:
         return showing.release(course, self._seconds(self._clock.now()), self._standing.plan)
 
 
-def _only_one(path: Path) -> int:
-    """Hold a lock as long as this process lives.
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold the home against other controllers.
 
     Raises:
         ConfigError: another process has it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise ConfigError("another controller runs here", where=path.parent, rule="a home has one",
-                          fix="end it, or name another --home") from None  # fmt: skip
-    return descriptor
+        with alone(path, f"process {os.getpid()}"):
+            yield
+    except Taken as taken:
+        what = f"another controller runs here, as {taken.owner}"
+        raise ConfigError(
+            what, where=path.parent, rule="a home has one", fix="end it, or name another --home"
+        ) from None

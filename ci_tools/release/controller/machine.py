@@ -15,6 +15,7 @@ from ci_tools.release.controller import plans
 from ci_tools.release.controller.settings import Settings
 from ci_tools.release.controller.standing import Course, Kind, Standing
 from ci_tools.release.judge import Action, Decision
+from ci_tools.release.judge.telling import percent
 from ci_tools.release.plan import Health, Plan
 
 JUDGE, SERVICE = "judge", "service"
@@ -190,7 +191,7 @@ def _first_weight(plan: Plan, facts: Facts, settings: Settings) -> Move | None:
     if not ready or facts.phase_seconds < settings.mirror_seconds or facts.copies < settings.mirror_copies:
         return None
     after = plans.weighted(plan, facts.decision.weight, plans.mirror_share(facts.per_second, settings))
-    reason = f"The canary answered {facts.copies:,} copies; it gets {after.canary_weight:.2%} of the traffic."
+    reason = f"The canary answered {facts.copies:,} copies; it gets {percent(after.canary_weight)} of the traffic."
     return _move(Kind.RAMPING, reason, after)
 
 
@@ -200,7 +201,7 @@ def _next_weight(plan: Plan, facts: Facts, settings: Settings) -> Move | None:
     if facts.decision.weight > plan.canary_weight and not facts.exercised:
         return None
     after = plans.weighted(plan, facts.decision.weight, plans.mirror_share(facts.per_second, settings))
-    reason = f"{plan.canary_weight:.2%} → {after.canary_weight:.2%}: {facts.decision.sentence}"
+    reason = f"{percent(plan.canary_weight)} → {percent(after.canary_weight)}: {facts.decision.sentence}"
     return _move(Kind.WEIGHT, reason, after, JUDGE)
 
 

@@ -1,6 +1,8 @@
 """What people are shown of a release, and of what is wrong with the service itself."""
 
-from ci_tools.release.control import Release
+from pydantic import ValidationError
+
+from ci_tools.release.control import Release, Terms
 from ci_tools.release.controller.standing import Course
 from ci_tools.release.plan import Actual, Health, Plan
 
@@ -25,6 +27,23 @@ def release(course: Course, seconds: float, plan: Plan | None) -> Release:
         seconds=course.seconds if course.result else seconds,
         canary_weight=plan.canary_weight if plan and ours else 0.0,
         paused=course.paused,
+        terms=_terms(course),
+    )
+
+
+def _terms(course: Course) -> Terms | None:
+    if not course.policy:
+        return None
+    try:
+        policy = course.judge_policy()
+    except ValidationError:  # of another version of Switchback
+        return None
+    return Terms(
+        min_seconds=policy.min_seconds,
+        deadline_seconds=policy.deadline_seconds,
+        watch_seconds=policy.watch_seconds,
+        first=policy.ramp.first,
+        largest=policy.ramp.largest,
     )
 
 

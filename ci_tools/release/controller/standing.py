@@ -103,6 +103,14 @@ class Standing(Config):
     """By bundle, the release that made it champion."""
 
     @property
+    def bundles(self) -> set[str]:
+        """Digests that a release or a return may still need."""
+        course = self.course
+        found = {self.champion, self.previous, *(self.plan.pools.values() if self.plan else ())}
+        found |= {course.bundle, course.champion, course.previous} if course else set()
+        return found - {""}
+
+    @property
     def next_release(self) -> str:
         """Id of the release that begins next."""
         return f"r{self.releases + 1}"

@@ -86,8 +86,8 @@ def _compared(name: str, one: Compared, total: Span, error: float, policy: Polic
     interval = float(low[0] - high[1]), float(high[0] - low[1])
     slow = "" if is_event else " slow"
     words = (
-        f"canary {one.total.canary:,}{slow} of {total.canary:,} ({one.total.canary / total.canary:.2%}), "
-        f"baseline {one.total.baseline:,}{slow} of {total.baseline:,} ({one.total.baseline / total.baseline:.2%})"
+        f"canary {one.total.canary:,}{slow} of {total.canary:,} ({percent(one.total.canary / total.canary)}), "
+        f"baseline {one.total.baseline:,}{slow} of {total.baseline:,} ({percent(one.total.baseline / total.baseline)})"
     )
     return Told(counts, interval, unit, words)
 
@@ -111,6 +111,11 @@ def _alone(name: str, state: State, error: float) -> Told:
     words = f"mean loss {differences.total / differences.n:+.4f} against the baseline's, on {differences.n:,} labels"
     interval = differences.interval((-1.0, 1.0), error)
     return Told({"labels": differences.n}, interval, "difference of the mean losses", words)
+
+
+def percent(share: float) -> str:
+    """Law: percent(0.005) == "0.5 %"."""
+    return f"{100 * share:.3g} %"
 
 
 def _odds(log_e: float) -> str:

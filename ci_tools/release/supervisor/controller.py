@@ -19,6 +19,8 @@ class Controller:
         self._child: Child | None = None
         self._due = self._started = 0.0
         self._ends = 0
+        self._said = ""
+        """Why it ended, as it was told last."""
 
     @property
     def pid(self) -> int:
@@ -33,7 +35,7 @@ class Controller:
                 self._start()
             return
         if now - self._started > self._settings.failure_seconds:
-            self._ends = 0
+            self._ends, self._said = 0, ""
         if why := self.reap():
             self._again(why)
 
@@ -66,4 +68,6 @@ class Controller:
         self._ends += 1
         wait = self._settings.backoff_seconds * 2.0 ** (self._ends - 1)
         self._due = boot_time() + min(wait, self._settings.longest_backoff_seconds)
-        say(f"controller ended ({why}); it is started again, and traffic returns to stable when its lease ends")
+        if why != self._said:  # one that is refused again and again, for the same reason, is told once
+            say(f"controller ended ({why}); it is started again, and traffic returns to stable when its lease ends")
+        self._said = why

@@ -86,8 +86,8 @@ class Envoy:
         elif now - self._started > self._settings.failure_seconds:
             self._ends = 0
 
-    def reopen_log(self) -> None:
-        """Rotate the access log if it has become large."""
+    def reopen_log(self) -> str:
+        """Rotate the access log if it has become large; why that cannot be, or nothing."""
         size = self._settings.log_megabytes << 20
         try:
             if self.home.access_log.stat().st_size > size:
@@ -95,7 +95,8 @@ class Envoy:
                 if self._child is not None:
                     self._child.signal(signal.SIGUSR1)
         except OSError as error:
-            say(f"access log cannot be rotated: {error}")
+            return f"access log cannot be rotated: {error}"
+        return ""
 
     async def watch(self) -> None:
         """See again and again that it took what it was given; one that did not is started anew, on the same files.

@@ -21,6 +21,8 @@ class Settings(Config):
     """IP address on which clients are served."""
     server_command: tuple[str, ...] = SERVER
     """Starts a model server, with `--bundle DIR --member NAME --port N --predictions FILE` behind it."""
+    api_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """On which the controller was told to answer by HTTP, for people to be told; 0: by its socket only."""
     controller_command: tuple[str, ...] = ()
     """Starts the controller; empty: somebody else does."""
     limits: Limits = Limits()

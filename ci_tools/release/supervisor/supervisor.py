@@ -6,7 +6,6 @@ It judges nothing and keeps no history. Its children die with it.
 """
 
 import asyncio
-import fcntl
 import os
 import signal
 from collections.abc import Coroutine, Iterator
@@ -15,10 +14,11 @@ from itertools import count
 
 from ci_tools.console import say
 from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.lock import Taken, alone
 from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Actual, Health, boot_time
-from ci_tools.release.supervisor import logs
+from ci_tools.release.supervisor import announcing, logs
 from ci_tools.release.supervisor.controller import Controller
 from ci_tools.release.supervisor.envoy import Envoy
 from ci_tools.release.supervisor.pool import assign
@@ -73,6 +73,7 @@ class Supervisor:
         try:
             await self.envoy.begin()
             self._watch(self.envoy.watch())
+            self._watch(self._announced())
             while not self._stop.is_set():
                 self._look()
                 await asyncio.sleep(self.settings.poll_seconds)
@@ -84,6 +85,15 @@ class Supervisor:
             ending.cancel()
         finally:
             self._kill()
+
+    async def _announced(self) -> None:
+        port = self.envoy.port
+        for line in announcing.addresses(self.home, self.settings, port):
+            say(line)
+        url = announcing.address(self.settings, port)
+        await announcing.announce(
+            self.home, url, lambda: self.wishes.plan, lambda: [server.member for server in self.servers]
+        )
 
     def _asked_to_stop(self) -> None:
         self._stop.set()
@@ -156,7 +166,7 @@ class Supervisor:
         if not beat and state == self._state:
             return
         if beat:
-            self.envoy.reopen_log()
+            self._complain("access log", self.envoy.reopen_log())
             logs.shorten(self.home)
         self._told, self._state = now, state
         published = self.envoy.files.published
@@ -230,17 +240,9 @@ def _only_one(home: Home) -> Iterator[None]:
     Raises:
         ConfigError: another one has it.
     """
-    path = home.path / "supervisor.lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(lock, 20).decode().strip() or "unknown"
-            what = f"a release service already runs here, as process {pid}"
-            raise ConfigError(what, where=home.path, fix="use that one, or end it first") from None
-        os.ftruncate(lock, 0)
-        os.write(lock, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(lock)
+        with alone(home.path / "supervisor.lock", f"process {os.getpid()}"):
+            yield
+    except Taken as taken:
+        what = f"a release service already runs here, as {taken.owner}"
+        raise ConfigError(what, where=home.path, fix="use that one, or end it first") from None

@@ -54,8 +54,25 @@ def test_pausing_twice_names_who_did():
 
 
 def test_nothing_to_roll_back_after_the_watch():
-    with pytest.raises(ConfigError, match="nothing is in progress or watched"):
-        asking.roll_back(reached(Phase.IDLE), "ann", "regret", 0.0)
+    standing = reached(Phase.IDLE)
+    with pytest.raises(ConfigError, match="nothing to roll back: all traffic is on the champion") as caught:
+        asking.roll_back(standing, "ann", "regret", 0.0)
+    assert standing.champion[:12] in str(caught.value)
+    assert "`switchback release DIGEST`" in caught.value.fix
+    with pytest.raises(ConfigError, match="nothing to roll back: nothing is served"):
+        asking.roll_back(Standing(), "ann", "regret", 0.0)
+
+
+def test_refusals_leave_it_to_the_client_to_say_who_refuses():
+    """`where` would be told twice: whoever asks knows that it is the release service."""
+    for refused in (
+        lambda: asking.roll_back(Standing(), "ann", "regret", 0.0),
+        lambda: asking.pause(Standing(), "ann", "lunch"),
+        lambda: asking.submit(begun(), "ccc", "ann", Policy(), 1.0),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            refused()
+        assert caught.value.where == ""
 
 
 def test_a_person_promotes_without_proof():

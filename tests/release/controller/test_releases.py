@@ -1,5 +1,6 @@
 """Whole releases in virtual time, with real files and simulated traffic: each ends as its cause demands."""
 
+import os
 import sqlite3
 
 import pytest
@@ -10,6 +11,7 @@ from ci_tools.release.home import Home
 from ci_tools.release.judge import Action
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Lease, Plan, Role
+from ci_tools.release.registry import KEPT
 from tests.release.controller.fleet import Fleet, Truth, installed, kinds, play
 
 
@@ -300,9 +302,10 @@ def test_a_ledger_that_was_edited_keeps_the_service_from_starting(fleet):
 
 
 def test_a_second_controller_of_a_home_is_refused(fleet):
-    installed(fleet)
-    with pytest.raises(ConfigError, match="another controller runs here"):
+    first, _ = installed(fleet)
+    with pytest.raises(ConfigError, match=rf"another controller runs here, as process {os.getpid()}"):
         fleet.controller()
+    first.close()
 
 
 def test_the_lease_is_lent_for_seconds_only_and_renewed(fleet):
@@ -315,3 +318,13 @@ def test_the_lease_is_lent_for_seconds_only_and_renewed(fleet):
     controller.tick()
     fleet.step()
     assert fleet.actual.leased
+
+
+def test_old_bundles_go_and_those_that_a_return_needs_stay(fleet):
+    old = [fleet.bundle(f"old {number}") for number in range(KEPT + 5)]
+    for age, digest in enumerate(old):
+        os.utime(fleet.home.bundles / digest, (age, age))
+    controller, status, second = begin(fleet)
+    assert {status.champion, status.previous} == {second, controller.events()[1].body["bundle"]}
+    left = {path.name for path in fleet.home.bundles.glob("?" * 64)}
+    assert left == {second, status.previous, *old[7:]}
