@@ -1,13 +1,14 @@
 """The control API and the status page of a release service, over HTTP.
 
     app(control)                  # for the Unix socket: who may open the file may call
-    app(control, token="…")       # for loopback TCP: every call but /healthz needs the token
+    app(control, token="…")       # for loopback TCP: /healthz and /readyz alone need no token
 
 | call | answer |
 |---|---|
 | GET / | the status page |
 | GET /status, /events?after= | `control.Status`; the ledger's events behind a number |
-| GET /metrics, /healthz | for Prometheus; for whoever restarts the service |
+| GET /metrics | for Prometheus |
+| GET /healthz, /readyz | for whoever restarts the service; for whoever sends it requests |
 | POST /releases | begins a canary of a bundle of the registry: `{"bundle": digest, "actor": who}` |
 | POST /pause, /resume, /rollback, /promote | `{"actor": who, "reason": why}` |
 | POST /labels | true outcomes by request id: a JSON object, or a line of JSON each |
@@ -34,7 +35,7 @@ def app(control: Control, token: str | None = None, *, hosts: Collection[str] = 
 
     Args:
         control: what is asked; called from worker threads.
-        token: that every call but /healthz must carry; None where the socket's file permissions are the guard.
+        token: that every call but /healthz and /readyz must carry; None where the socket's permissions are the guard.
         hosts: accepted in the Host header, without the port: a foreign name that resolves to loopback is refused.
 
     Raises:

@@ -68,7 +68,10 @@ async def unknown(request: Request, error: Exception) -> Response:
     """Of a path or a method that is not there."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     what = {404: "no such path", 405: "no such method here"}.get(status, "cannot be answered")
-    fix = "GET /, /status, /events, /metrics or /healthz; POST /releases, /pause, /resume, /rollback, /promote, /labels"
+    fix = (
+        "GET /, /status, /events, /metrics, /healthz or /readyz; "
+        "POST /releases, /pause, /resume, /rollback, /promote, /labels"
+    )
     return answer({"error": f"{request.method} {one_line(request.url.path, 100)}: {what}", "fix": fix}, status)
 
 

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ci_tools.release.api.answers import Refused
 
-OPEN = "/healthz"
-"""Answers without a token, and says nothing but whether the service lives."""
+OPEN = ("/healthz", "/readyz")
+"""Answer without a token, and say nothing but whether the service lives, and whether it has a model that answers."""
 JSON_TYPES = ("application/json", "application/x-ndjson")
 HEADERS = {
     "cache-control": "no-store",
@@ -62,7 +62,7 @@ class Guard:
 
     def _enter(self, request: Request) -> str:
         """The cookie to set, where the page was opened by token; else nothing."""
-        if self._token is None or request.url.path == OPEN:
+        if self._token is None or request.url.path in OPEN:
             return ""
         name, session = _session(self._token)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")

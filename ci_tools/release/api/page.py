@@ -6,12 +6,13 @@ Style, scripts and uPlot are inside the page, and its policy allows nothing else
 
 import base64
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ci_tools.release.api import words
 from ci_tools.release.api.view import View
@@ -20,6 +21,7 @@ from ci_tools.report.html.page import clean, embedded
 
 PARTS = ("banner", "warnings", "evidence", "servers", "ledger")
 """What the script replaces when it has changed."""
+_TICKED = re.compile(r"`([^`]+)`")
 _HERE = Path(__file__).parent / "template"
 _REPORT = Path(report.__file__).parent
 _STYLES = (_REPORT / "vendor/uPlot.min.css", _REPORT / "template/page.css", _HERE / "status.css")
@@ -59,7 +61,7 @@ def _part(name: str, view: View) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    found = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         loader=FileSystemLoader(_HERE),
@@ -67,11 +69,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["marked"] = _marked
+    return found
 
 
 def _finalized(value: Any) -> Any:
     """Every text on its way into the page, without characters that hide or turn others."""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _marked(text: str) -> Markup:
+    """Escaped; what stands between backticks, as in a terminal, is marked as code."""
+    return Markup(_TICKED.sub(r"<code>\1</code>", str(escape(clean(text)))))  # noqa: S704 - escaped
 
 
 @cache

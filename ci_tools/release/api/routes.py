@@ -33,7 +33,8 @@ def application(control: Control, token: str | None, hosts: frozenset[str]) -> A
         "/status": calls.status,
         "/events": calls.events,
         "/metrics": calls.metrics,
-        "/healthz": calls.health,
+        "/healthz": calls.alive,
+        "/readyz": calls.ready,
     }
     writing: dict[str, Call] = {
         "/releases": calls.submit,
@@ -73,9 +74,14 @@ class _Calls:
         status, seen = await run_in_threadpool(lambda: (self._control.status(), self._tail.look()))
         return Response(metrics.exposition(status, seen), media_type=metrics.TYPE)
 
-    async def health(self, request: Request) -> Response:
+    async def alive(self, request: Request) -> Response:
         alive = _alive(await run_in_threadpool(self._control.status))
         return answer({"alive": alive}, 200 if alive else 503)
+
+    async def ready(self, request: Request) -> Response:
+        status = await run_in_threadpool(self._control.status)
+        ready = _alive(status) and bool(status.champion)
+        return answer({"ready": ready}, 200 if ready else 503)
 
     async def submit(self, request: Request) -> Response:
         wanted = await bodies.order(request, bodies.Submission)
@@ -103,7 +109,7 @@ def _status(status: Status) -> Response:
 
 
 def _alive(status: Status) -> bool:
-    """Whether the supervisor speaks, and a champion that there is answers."""
+    """Whether the supervisor speaks, and a champion that there is answers: a restart would not bring the first one."""
     spoken = boot_time() - status.actual.heartbeat <= STALE_SECONDS
     return spoken and (not status.champion or status.actual.ready(Role.STABLE, status.champion))
 

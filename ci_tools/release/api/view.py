@@ -13,6 +13,7 @@ from ci_tools.release.judge import Outcome, Verdict
 TONES = {Outcome.SAFE: "passed", Outcome.OPEN: "inconclusive", Outcome.NO_DATA: "calm", Outcome.HARMFUL: "failed"}
 _LOWEST = -3.0
 """Least power of ten that a curve shows: evidence far below that says no more."""
+_STARTED = "started"
 _BODY = 400
 """Characters that the list shows of an event's sentence."""
 
@@ -56,6 +57,8 @@ class View:
     """The page's values."""
 
     said: words.Said
+    judge: str
+    """What the judge says now; empty where nothing is judged, or `said` says it."""
     status: Status
     champion: str
     facts: tuple[tuple[str, str], ...]
@@ -69,8 +72,10 @@ class View:
 def view(status: Status, seen: Seen) -> View:
     """What to show now."""
     verdicts = status.decision.verdicts if status.decision else ()
+    said = words.said(status)
     return View(
-        said=words.said(status),
+        said=said,
+        judge=_judge(status, said),
         status=status,
         champion=words.short(status.champion),
         facts=_facts(status),
@@ -79,6 +84,12 @@ def view(status: Status, seen: Seen) -> View:
         refusals=words.refusals(status),
         charts={"weights": _weights(status, seen), "metrics": [_curve(one, status) for one in verdicts]},
     )
+
+
+def _judge(status: Status, said: words.Said) -> str:
+    if status.decision is None or not words.under_way(status.release):
+        return ""
+    return "" if status.decision.sentence in said.sentence else status.decision.sentence
 
 
 def _facts(status: Status) -> tuple[tuple[str, str], ...]:
@@ -140,16 +151,18 @@ def _part(now: float, needed: float) -> float:
 
 def _line(event: Event) -> Line:
     at = event.at[:19].replace("T", " ")
-    return Line(event.seq, at, event.kind, event.actor, event.release, _told(event.body), event.sha256)
+    return Line(event.seq, at, event.kind, event.actor, event.release, _told(event.kind, event.body), event.sha256)
 
 
-def _told(body: dict[str, Any]) -> str:
+def _told(kind: str, body: dict[str, Any]) -> str:
     """The event's own sentence, else whom it is about, else its values."""
     reason, bundle, champion = (str(body.get(key) or "") for key in ("reason", "bundle", "champion"))
     if reason:
         text = reason
     elif bundle:
         text = f"Bundle {words.short(bundle)}, to be compared with {words.short(champion)}."
+    elif kind == _STARTED and "pid" in body:
+        text = f"A controller began to work, as process {body['pid']}."
     else:
         text = json.dumps(body, ensure_ascii=False) if body else ""
     return text if len(text) <= _BODY else f"{text[: _BODY - 1]}…"

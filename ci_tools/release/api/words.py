@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from ci_tools.release.control import Phase, Release, Result, Status
 from ci_tools.release.judge import Verdict
+from ci_tools.release.judge.telling import percent as percent
 
 SHORT = 12
 """Characters by which a digest is shown."""
@@ -65,7 +66,8 @@ def said(status: Status) -> Said:
     release = status.release
     if release is None or (release.phase is Phase.IDLE and release.result is None):
         if not status.champion:
-            return Said("calm", "Nothing is served yet", "The first bundle that is released becomes champion at once.")
+            return Said("calm", "Nothing is served yet", "Requests get 503. The first bundle that is released becomes "
+                        "champion at once.")  # fmt: skip
         return Said("calm", TITLES[Phase.IDLE], MEANINGS[Phase.IDLE])
     return about(release)
 
@@ -82,6 +84,15 @@ def about(release: Release) -> Said:
 def ended(release: Release) -> bool:
     """Whether nothing more becomes of it; one that is watched may still be rolled back."""
     return release.result is not None and release.phase is not Phase.WATCHING
+
+
+def in_force(status: Status) -> str:
+    """What the plan's weights come to now."""
+    if status.actual.leased:
+        return "in force"
+    if not status.champion:
+        return "not in force: no bundle is served, and requests get 503"
+    return "not in force: all traffic is on the champion"
 
 
 def under_way(release: Release | None) -> bool:
@@ -102,9 +113,10 @@ def refusals(status: Status) -> dict[str, str]:
     }
 
 
-def percent(share: float) -> str:
-    """Law: percent(0.005) == "0.5 %"."""
-    return f"{100 * share:.3g} %"
+def rate(per_second: float) -> str:
+    """Law: rate(0.5) == "0.5 requests per second"."""
+    digits = f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+    return f"{digits} requests per second"
 
 
 def short(digest: str) -> str:
@@ -125,7 +137,8 @@ def interval(verdict: Verdict) -> str:
     if verdict.interval is None:
         return "no data"
     is_share = "rate" in verdict.unit or "share" in verdict.unit
-    low, high = (100 * value if is_share else value for value in verdict.interval)
+    # A share of which nothing is seen at three decimal places is none.
+    low, high = (round(100 * value, 3) if is_share else value for value in verdict.interval)
     sign = "" if verdict.unit == "share" else "+"
     return f"{low:{sign}.3g} to {high:{sign}.3g}{' %' if is_share else ''}".replace("-", MINUS)
 

@@ -8,14 +8,17 @@ from functools import cache
 import numpy as np
 
 from ci_tools.errors import ConfigError
-from ci_tools.release.control import Event, Phase, Release, Result, Status
+from ci_tools.release.control import Event, Phase, Release, Result, Status, Terms
 from ci_tools.release.judge import Arm, Observation, Policy, begin, decide, update
 from ci_tools.release.judge.latency import bin_of
+from ci_tools.release.judge.telling import percent
 from ci_tools.release.plan import Actual, Health, Member, Role, boot_time
 
 OLD, CHAMPION, CANARY = (hashlib.sha256(name.encode()).hexdigest() for name in ("old", "champion", "canary"))
 START = datetime(2026, 11, 21, 10, 0, tzinfo=UTC)
 POLICY = Policy()
+TERMS = Terms(min_seconds=POLICY.min_seconds, deadline_seconds=POLICY.deadline_seconds,
+              watch_seconds=POLICY.watch_seconds, first=POLICY.ramp.first, largest=POLICY.ramp.largest)  # fmt: skip
 WEIGHTS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.25)
 
 
@@ -57,7 +60,7 @@ def canary(health=Health.READY, **more):
 
 def release(phase, result=None, reason="", weight=0.0, seconds=180.0):
     return Release(id="r2", bundle=CANARY, champion=CHAMPION, phase=phase, result=result, reason=reason,
-                   started=START.isoformat(), seconds=seconds, canary_weight=weight)  # fmt: skip
+                   started=START.isoformat(), seconds=seconds, canary_weight=weight, terms=TERMS)  # fmt: skip
 
 
 def idle():
@@ -73,7 +76,7 @@ def mirroring():
 
 def ramping():
     return Status(champion=CHAMPION, previous=OLD, release=release(Phase.RAMPING, weight=0.16), decision=judged(),
-                  actual=actual(canary()), controller_pid=1)  # fmt: skip
+                  actual=actual(canary()), per_second=120.0, controller_pid=1)  # fmt: skip
 
 
 def held():
@@ -123,7 +126,7 @@ def ramp(last=0.16):
 def weighted(weight):
     """Body of an event that changes the weight."""
     plan = {"serial": 5, "release": "r2", "canary_weight": weight, "baseline_weight": weight, "mirror_share": 0.1}
-    return {"reason": f"{weight:.2%}: Not yet proven: events.errors.", "plan": plan}
+    return {"reason": f"{percent(weight)}: Not yet proven: events.errors.", "plan": plan}
 
 
 class Staged:

@@ -83,7 +83,7 @@ def test_page_follows_the_release_by_itself(opened):
         readout = "document.querySelector('#weights .readout').textContent"
         until(lambda: "16 % of the traffic" in tab.evaluate(readout))
         assert tab.evaluate("document.querySelectorAll('#metrics canvas').length") == len(scenes.POLICY.metrics)
-        assert "16.00%: Not yet proven" in tab.evaluate("document.querySelector('#ledger tbody tr').textContent")
+        assert "16 %: Not yet proven" in tab.evaluate("document.querySelector('#ledger tbody tr').textContent")
         control.now = scenes.rolled_back()
         shows(tab, "Rolled back")
         assert tab.evaluate("document.title").startswith("Rolled back")

@@ -46,6 +46,7 @@ def test_bearer_is_let_in(client, control):
 
 def test_liveness_needs_no_token_and_tells_nothing(client):
     assert client.get("/healthz").json() == {"alive": True}
+    assert client.get("/readyz").json() == {"ready": True}
 
 
 def test_page_opened_by_token_gives_a_cookie_for_the_rest(client, control):

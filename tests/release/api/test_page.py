@@ -121,3 +121,14 @@ def test_digests_are_shown_short_and_can_be_had_whole():
     page = client(Staged()).get("/").text
     assert f'title="{CHAMPION}"' in page
     assert f">{CHAMPION[:12]}<" in page
+
+
+def test_what_the_judge_saw_of_a_release_that_has_ended_is_told_as_past():
+    for scene, told in ((scenes.ramping, "sees"), (scenes.watching, "sees"), (scenes.rolled_back, "saw")):
+        assert f"What the judge {told}</h2>" in client(Staged(scene())).get("/").text
+
+
+def test_commands_in_sentences_are_marked_as_code_and_stay_harmless():
+    warning = "Say `switchback resume` or <b>`<i>`</b>."
+    text = client(Staged(scenes.ramping().model_copy(update={"warnings": (warning,)}))).get("/").text
+    assert "Say <code>switchback resume</code> or &lt;b&gt;<code>&lt;i&gt;</code>&lt;/b&gt;." in text

@@ -183,6 +183,14 @@ class TestHealth:
         old = silent.actual.model_copy(update={"heartbeat": silent.actual.heartbeat - 60})
         monkeypatch.setattr(control, "status", lambda: silent.model_copy(update={"actual": old}))
         assert client.get("/healthz").status_code == 503
+        assert client.get("/readyz").json() == {"ready": False}
+
+    def test_service_without_a_champion_lives_and_is_not_ready(self, client, control):
+        """A restart would bring no champion; traffic would get 503."""
+        assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"ready": True})
+        control.now = scenes.idle().model_copy(update={"champion": ""})
+        assert client.get("/healthz").status_code == 200
+        assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"ready": False})
 
 
 def test_answers_are_kept_by_nobody(client):

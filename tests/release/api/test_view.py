@@ -69,10 +69,23 @@ def test_release_that_ended_is_the_last_one():
 def test_newest_event_comes_first_with_its_own_sentence():
     lines = seen(scenes.ramping(), scenes.ramp()).events
     assert [line.seq for line in lines] == [6, 5, 4, 3, 2, 1]
-    assert lines[0].body.startswith("16.00%: Not yet proven")
+    assert lines[0].body.startswith("16 %: Not yet proven")
     assert lines[-1].body == f"Bundle {CANARY[:12]}, to be compared with {CHAMPION[:12]}."
 
 
 def test_long_sentence_is_cut():
     (line,) = seen(scenes.idle(), scenes.events(("held", {"reason": "x" * 10_000}))).events
     assert len(line.body) == 400
+
+
+def test_judge_is_quoted_while_it_judges_only():
+    decision = scenes.judged()
+    assert seen(scenes.ramping()).judge == decision.sentence
+    by_hand = scenes.rolled_back().model_copy(update={"decision": decision})
+    assert decision.sentence.startswith("Not yet proven")
+    assert [seen(one).judge for one in (scenes.idle(), scenes.watching(), by_hand)] == ["", "", ""]
+
+
+def test_start_of_a_controller_is_told_in_words():
+    (line,) = seen(scenes.idle(), scenes.events(("started", {"pid": 4711}))).events
+    assert line.body == "A controller began to work, as process 4711."

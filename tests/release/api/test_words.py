@@ -40,6 +40,14 @@ def test_state_is_told_with_its_reason(scene, title, sentence):
 def test_service_without_a_champion_says_what_comes():
     said = words.said(scenes.idle().model_copy(update={"champion": ""}))
     assert (said.title, said.tone) == ("Nothing is served yet", "calm")
+    assert "Requests get 503" in said.sentence
+
+
+def test_weights_that_are_not_in_force_leave_all_traffic_to_the_champion_that_there_is():
+    assert words.in_force(scenes.ramping()) == "in force"
+    assert words.in_force(scenes.held()) == "not in force: all traffic is on the champion"
+    nobody = scenes.held().model_copy(update={"champion": ""})
+    assert words.in_force(nobody) == "not in force: no bundle is served, and requests get 503"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,7 @@ def verdict(interval, unit):
     [
         (None, "share", "no data"),
         ((0.0, 0.0123), "share", "0 to 1.23 %"),
+        ((4e-7, 0.0123), "share", "0 to 1.23 %"),
         ((-0.01, 0.02), "difference of the rates", "\u22121 to +2 %"),
         ((-0.01, 0.02), "difference of the mean scores", "\u22120.01 to +0.02"),
     ],

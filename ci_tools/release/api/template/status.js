@@ -11,6 +11,10 @@ const place = (id) => document.getElementById(id);
 const shown = {};
 let weights = null, curves = [], title = "", refusals = {};
 
+/* Text with what stands between backticks as code. */
+const mark = (place, text) =>
+  place.replaceChildren(...text.split(/`([^`]+)`/).map((part, at) => (at % 2 ? element("code", "", part) : part)));
+
 const draw = ({ weights: line, metrics }) => {
   place("over-time").hidden = !line[1].some((weight) => weight > 0);
   if (!place("over-time").hidden) {
@@ -96,7 +100,7 @@ form.addEventListener("submit", async (event) => {
     const answer = await fetch(order, { method: "POST", headers: { "content-type": "application/json" }, body });
     const told = await answer.json();
     if (answer.ok) dialog.close();
-    else refused.textContent = told.fix ? `${told.error}. Fix: ${told.fix}` : told.error;
+    else mark(refused, told.fix ? `${told.error}. Fix: ${told.fix}` : told.error);
     refused.hidden = answer.ok;
   } catch {
     refused.textContent = "The service does not answer; nothing is known to have happened.";
