@@ -9,9 +9,10 @@ from ci_tools.console import on_terminal, progress, quiet, say
 from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
 from ci_tools.release.client.actor import actor as who
 from ci_tools.release.client.connection import Address, Connection
-from ci_tools.release.client.follow import follow, submit
+from ci_tools.release.client.follow import follow, states, submit
+from ci_tools.release.client.pace import expected
 from ci_tools.release.client.results import Ordered, Released, Shown
-from ci_tools.release.control import Phase
+from ci_tools.release.control import Phase, Status
 
 if TYPE_CHECKING:
     from ci_tools.release.bundle import Trust
@@ -51,10 +52,15 @@ def release(
     name = who(actor)
     digest = bundle if _DIGEST.fullmatch(bundle) else _known(bundle, address) or _add(Path(bundle), address, trust)
     with Connection(address) as connection:
+        before = next(states(connection, patience, say))
         now = submit(connection, digest, name, patience, say)
+        if _reigns(before, digest):
+            return Released(release=now, already=True)
         try:
             if now.result is None and now.phase is not Phase.WATCHING:
                 say(f"release {now.id} of bundle {digest[:12]}")
+                for sentence in expected(now, before.per_second):
+                    say(sentence)
             with progress(100, "evidence, %") if on_terminal() and not quiet() else nullcontext() as bar:
                 status = follow(connection, now, patience=patience, tell=say, bar=bar)
         except KeyboardInterrupt:
@@ -95,6 +101,13 @@ def order(name: Order, address: Address, *, reason: str, actor: str = "") -> Ord
         raise ConfigError("a reason is missing", where="--reason", rule="the ledger keeps why", fix="say why in a line")
     with Connection(address) as connection:
         return Ordered(status=connection.order(name, who(actor), reason.strip()))
+
+
+def _reigns(status: Status, digest: str) -> bool:
+    """Whether a bundle was champion before anybody asked, and is not watched any more."""
+    course = status.release
+    under_way = course is not None and course.bundle == digest and course.phase is not Phase.IDLE
+    return status.champion == digest and not under_way
 
 
 def _known(beginning: str, address: Address) -> str:

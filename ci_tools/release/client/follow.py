@@ -11,6 +11,7 @@ from ci_tools.errors import ConfigError, DependencyUnavailable
 from ci_tools.harmless import one_line
 from ci_tools.release.api import words
 from ci_tools.release.client.connection import Connection
+from ci_tools.release.client.pace import foretold
 from ci_tools.release.control import Phase, Release, Result, Status
 
 EVERY = 0.5
@@ -134,7 +135,8 @@ def proven(status: Status) -> float:
 def _interim(status: Status) -> str:
     if status.decision is None:
         return "nothing to judge by yet"
-    return f"{status.decision.sentence} {proven(status):.0%} of the evidence that promotion needs."
+    found = f"{100 * proven(status):.0f} % of the evidence that promotion needs."
+    return f"{status.decision.sentence} {found} {foretold(status)}".rstrip()
 
 
 def _afterwards(connection: Connection, status: Status, release: Release) -> Status:

@@ -1,14 +1,14 @@
 """What a command came to: text for people, JSON for machines, and an exit code."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from ci_tools.errors import INTERRUPTED, SwitchbackError
-from ci_tools.harmless import one_line
 from ci_tools.release.api import words
 from ci_tools.release.api.tail import Seen
 from ci_tools.release.api.view import Row, view
+from ci_tools.release.client import layout
 from ci_tools.release.control import Phase, Release, Result, Status
 from ci_tools.release.judge import Decision
 
@@ -24,11 +24,13 @@ class Released:
     decision: Decision | None = None
     interrupted: bool = False
     """Whether it goes on without us."""
+    already: bool = False
+    """Whether its bundle was champion before anybody asked: `release` is the one that made it so."""
 
     @property
     def exit_code(self) -> int:
         """0 promoted, 1 rolled back, 3 inconclusive, 130 not followed to the end."""
-        if self.release.phase is Phase.WATCHING:
+        if self.already or self.release.phase is Phase.WATCHING:
             return 0
         if self.release.result is None or self.interrupted:
             return INTERRUPTED
@@ -36,22 +38,27 @@ class Released:
 
     def __str__(self) -> str:
         if self.exit_code == INTERRUPTED:
-            return (
+            return layout.folded(
                 "The release goes on without this command. To follow it again, run the same command; to end it, "
                 "`switchback rollback`."
+            )
+        if self.already:
+            return layout.folded(
+                f"Already champion: {words.short(self.release.bundle)}, since {_promoted_at(self.release)} "
+                f"({self.release.id}). Nothing has changed."
             )
         found = words.about(self.release)
         lines = [f"{found.title}: {words.short(self.release.bundle)} after {words.duration(self.release.seconds)}. "
                  f"{found.sentence}"]  # fmt: skip
         if self.decision:
             lines += [f"  {verdict.outcome:8} {verdict.sentence}" for verdict in self.decision.verdicts]
-        return "\n".join(one_line(line, 1000) for line in lines)
+        return "\n".join(map(layout.folded, lines))
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         decision = self.decision.model_dump(mode="json") if self.decision else None
         return {"release": self.release.model_dump(mode="json"), "decision": decision,
-                "interrupted": self.interrupted, "exit_code": self.exit_code}  # fmt: skip
+                "interrupted": self.interrupted, "already": self.already, "exit_code": self.exit_code}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ class Shown:
         if self.verified is not None:
             parts.append(f"ledger verified: {self.verified:,} events, each fits the one before")
         if self.error:
-            parts.append(f"error: {self.error}")
+            parts.append(layout.folded(f"error: {self.error}"))
         return "\n\n".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -94,38 +101,36 @@ class Ordered:
 
     def __str__(self) -> str:
         found = words.said(self.status)
-        return one_line(f"{found.title}: {found.sentence}", 1000)
+        return layout.folded(f"{found.title}: {found.sentence}")
 
     def to_json(self) -> dict[str, Any]:
         """The status after it."""
         return {"status": self.status.model_dump(mode="json"), "exit_code": self.exit_code}
 
 
+def _promoted_at(release: Release) -> str:
+    at = datetime.fromisoformat(release.started) + timedelta(seconds=release.seconds)
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def _status_text(status: Status) -> str:
     seen = view(status, _NOTHING)
-    head = [one_line(f"{seen.said.title}: {seen.said.sentence}", 1000)]
-    if status.decision and status.decision.sentence not in seen.said.sentence:
-        head.append(one_line(f"The judge: {status.decision.sentence}", 1000))
-    head += [one_line(f"warning: {warning}", 500) for warning in status.warnings]
-    parts = ["\n".join(head), _table([("champion", seen.champion), *((n.lower(), v) for n, v in seen.facts)])]
+    head = [f"{seen.said.title}: {seen.said.sentence}"]
+    head += [f"The judge: {seen.judge}"] if seen.judge else []
+    head += [f"warning: {warning}" for warning in status.warnings]
+    facts = [("champion", seen.champion), *((name.lower(), value) for name, value in seen.facts)]
+    parts = ["\n".join(map(layout.folded, head)), layout.aligned(facts)]
     if seen.rows:
-        parts.append(_table([("metric", "outcome", "canary", "baseline", "difference", "harm", "safety"),
+        parts.append(layout.table([("metric", "outcome", "canary", "baseline", "difference", "harm", "safety"),
                              *(_cells(row) for row in seen.rows)]))  # fmt: skip
-    servers = [(m.name, m.role.value, m.health.value, words.short(m.bundle), f"{m.restarts} restarts", m.reason)
+    servers = [(m.name, m.role.value, m.health.value, words.short(m.bundle), str(m.restarts), m.reason)
                for m in status.actual.members]  # fmt: skip
     if servers:
-        parts.append(_table([("server", "role", "health", "bundle", "restarts", "ended last because"), *servers]))
-    force = "in force" if status.actual.leased else "not in force: all traffic is on the champion"
-    parts.append(f"plan {status.actual.serial}, {force}; Envoy on port {status.actual.port}")
+        parts.append(layout.table([("server", "role", "health", "bundle", "restarts", "ended last because"), *servers]))
+    actual = status.actual
+    parts.append(layout.folded(f"plan {actual.serial}, {words.in_force(status)}; Envoy on port {actual.port}"))
     return "\n\n".join(parts)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (row.name, row.outcome, row.canary, row.baseline, row.difference, row.harm_odds, row.safe_odds)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    clean = [[one_line(cell, 120) for cell in row] for row in rows]
-    widths = [max(len(row[at]) for row in clean) for at in range(len(clean[0]))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in clean)
-    return "\n".join(line.rstrip() for line in lines)

@@ -4,7 +4,6 @@ The champion is the model of the last rehearsal that went well, where there is o
 second copy of the fresh one, packed apart from it.
 """
 
-import fcntl
 import os
 import shutil
 import time
@@ -14,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tools.console import say
-from ci_tools.errors import ConfigError, SwitchbackError, explain
+from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.lock import Taken, alone
 from ci_tools.release.bundle import Bundle, Manifest, Trust, open_bundle
 from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.packing import pack, repack
-from ci_tools.release.client import Address, Released, release
+from ci_tools.release.client import Address, Released, layout, release
 from ci_tools.release.control import Result
 from ci_tools.release.home import Home
 from ci_tools.release.judge import policy
@@ -87,6 +87,11 @@ class Rehearsal:
         return self.fresh, self.spoiled
 
     def __str__(self) -> str:
+        return layout.paragraphs(self.text)
+
+    @property
+    def text(self) -> str:
+        """For a terminal of any width."""
         counts = f"{self.answered:,} requests answered, {self.lost} lost"
         counts += f", {self.refused} refused by the spoiled copy" if self.refused else ""
         return (
@@ -179,18 +184,13 @@ def _alone() -> Iterator[None]:
     Raises:
         ConfigError: one does.
     """
+    FOLDER.mkdir(parents=True, exist_ok=True)
     try:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(FOLDER / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise explain(error) from None
-    with os.fdopen(descriptor):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with its process, however that ends
-        except BlockingIOError:
-            raise ConfigError("another rehearsal is under way", where=FOLDER, rule="one at a time in a repository",
-                              fix="await its end") from None  # fmt: skip
-        yield
+        with alone(FOLDER / "lock", f"process {os.getpid()}"):
+            yield
+    except Taken as taken:
+        raise ConfigError(f"another rehearsal is under way, of {taken.owner}", where=FOLDER,
+                          rule="one at a time in a repository", fix="await its end") from None  # fmt: skip
 
 
 def _champion(bundles: Path, fresh: Bundle, key: Path, trust: Trust) -> Bundle:

@@ -10,6 +10,7 @@ from ci_tools import __version__, config
 from ci_tools.console import say
 from ci_tools.errors import DataError
 from ci_tools.record.files import write_atomic
+from ci_tools.release.client import layout
 from ci_tools.release.judge import Policy, policy
 from ci_tools.release.rehearsal.rehearse import FOLDER, Rehearsal, rehearse
 from ci_tools.repro.manifest import file_digest
@@ -26,9 +27,8 @@ class Remembered:
     exit_code: int = 0
 
     def __str__(self) -> str:
-        return (
-            f"{self.told}\n  (that was before; neither model nor rules have changed: `switchback rehearse` repeats it)"
-        )
+        note = "  (that was before; neither model nor rules have changed: `switchback rehearse` repeats it)"
+        return layout.paragraphs(f"{self.told}\n{note}")
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -46,7 +46,7 @@ def rehearse_unless_known(tell: Callable[[str], object] = say) -> Rehearsal | Re
         return Remembered(told)
     done = rehearse(tell)
     if done.exit_code == 0:
-        write_atomic(FILE, json.dumps({"key": wanted, "told": str(done)}, indent=1) + "\n")
+        write_atomic(FILE, json.dumps({"key": wanted, "told": done.text}, indent=1) + "\n")
     return done
 
 

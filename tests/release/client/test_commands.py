@@ -16,6 +16,7 @@ from ci_tools.release.bundle import Trust
 from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.client import Address, commands, follow, order, release, status
 from ci_tools.release.client.actor import actor
+from ci_tools.release.control import Phase, Result
 from ci_tools.release.home import Home
 from ci_tools.release.registry import Registry
 from tests.release.api import scenes
@@ -73,6 +74,31 @@ class TestRelease:
     def test_champion_is_promoted_already(self, home):
         with serving(Played(scenes.watching()), path=home.socket):
             assert release(CANARY, Address(home), actor="Ada").exit_code == 0
+
+    @pytest.mark.parametrize("other", [scenes.idle, scenes.ramping])
+    def test_champion_is_told_to_be_one_already_and_nothing_changes(self, home, capsys, other):
+        """Even while another bundle is judged."""
+        installed = scenes.release(Phase.IDLE, Result.PROMOTED, "The first bundle of all.", seconds=90.0)
+        control = Staged(other())
+        control.submit = lambda bundle, actor: installed.model_copy(update={"id": "r1", "bundle": CHAMPION})
+        with serving(control, path=home.socket):
+            done = release(CHAMPION, Address(home), actor="Ada")
+        assert str(done) == (
+            f"Already champion: {CHAMPION[:12]}, since 2026-11-21 10:01:30 UTC (r1). Nothing has changed."
+        )
+        assert (done.exit_code, done.to_json()["already"]) == (0, True)
+        assert "Promoted" not in capsys.readouterr().err
+        assert control.orders == []
+
+    def test_what_awaits_a_release_is_said_when_it_begins(self, home, capsys):
+        idle = scenes.idle().model_copy(update={"per_second": 12.0})
+        control = Played(scenes.mirroring(), scenes.watching())
+        control.now = idle
+        with serving(control, path=home.socket):
+            release(CANARY, Address(home), actor="Ada")
+        said = capsys.readouterr().err
+        assert "Promotion takes 2 min 0 s at least; what is not decided after 1 h 0 min is inconclusive." in said
+        assert "Clients send 12 requests per second now. The canary gets 1 % of them at first and 25 % at most" in said
 
     def test_bundle_is_checked_into_the_registry_first(self, home, tmp_path):
         key = signing_key(tmp_path / "signing.pem")
