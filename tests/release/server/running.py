@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -65,9 +66,14 @@ class Running:
 
 
 def free_port():
-    """One that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    """One on loopback that nobody has; below those that outgoing connections and a supervisor's servers get, of which
+    another test's could take it before it is used.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 19_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition, seconds=SECONDS):
