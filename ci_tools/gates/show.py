@@ -158,13 +158,21 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     lines = [f"differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
     bases = Counter(verdict.basis for verdict in verdicts.verdicts if verdict.statistic is not None)
     if bases:
-        lines.append("limits: " + ", ".join(f"{count} {basis}" for basis, count in bases.most_common()))
+        lines.append("limits: " + ", ".join(f"{count} {_origin(basis)}" for basis, count in bases.most_common()))
     lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
     if blocking:
         lines.append(f"blocking: {blocking}")
     if verdicts.suspect:
         lines.append(f"look first at {verdicts.suspect}: it may have caused the others")
     return lines
+
+
+def _origin(basis: str) -> str:
+    """Where a limit comes from, in words."""
+    own, _, why = basis.partition("default: ")
+    if why:
+        return f"built in, not measured on this model ({why}; `switchback calibrate` measures)"
+    return {"default": "built in", "gates.yaml": "set in gates.yaml"}.get(own, own)
 
 
 def _show_rich(verdicts: "Verdicts") -> None:
