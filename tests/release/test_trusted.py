@@ -32,6 +32,7 @@ def test_bundle_of_another_signer_is_released_where_that_one_is_named(tmp_path, 
         refused = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=around)
         assert refused.returncode == 2
         assert refused.stderr.startswith("error: ")
+        assert "this command" in refused.stderr or "no such public key" in refused.stderr
         done = subprocess.run([*command, "--public-key", str(public), "--json"], capture_output=True, text=True,
                               cwd=ROOT, env=around)  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -17,9 +17,12 @@ from ci_tools.release.control import Phase, Result
 from ci_tools.release.judge import Outcome, Policy
 from ci_tools.release.judge.budget import alphas
 from ci_tools.release.plan import LEASE_SECONDS
+from ci_tools.release.registry import KEPT
+from ci_tools.release.server.settings import Settings
 from tests.release.api import scenes
 
 ROOT = Path(__file__).parents[3]
+SERVE = ROOT / "docs/serve.md"
 GUIDE, RUNBOOKS = ROOT / "docs/release.md", ROOT / "docs/runbooks.md"
 MARKED = re.compile(r"(<!-- judge -->\n)(.*?)(<!-- /judge -->)", re.DOTALL)
 TRUTHS = {
@@ -91,6 +94,24 @@ def test_example_policy_is_valid_and_its_keys_are_known():
     same = ("false_rollback", "wrong_promotion", "ramp", "deadline_seconds", "at_deadline", "no_traffic_seconds")
     assert [getattr(policy, key) for key in same] == [getattr(shipped, key) for key in same]
     assert policy.watch_seconds == shipped.watch_seconds
+
+
+def test_example_policy_is_the_shipped_file():
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert block == (ROOT / "release.yaml").read_text(encoding="utf-8")
+
+
+def test_limits_of_the_guide_are_those_of_the_server():
+    text, policy = " ".join(SERVE.read_text(encoding="utf-8").split()), Policy()
+    server = {name: field.default for name, field in Settings.model_fields.items()}
+    assert f"as fit into {server['body_bytes'] >> 20} MiB" in text
+    assert f"one batch of up to {server['batch_rows']} rows" in text
+    assert f"behind {server['queue']} others" in text
+    assert f"has {server['timeout_ms'] / 1000:.0f} s, or less" in text
+    assert f"the newest {KEPT} bundles" in text
+    guide = " ".join(GUIDE.read_text(encoding="utf-8").split())
+    for key in ("min_seconds", "no_traffic_seconds", "watch_seconds"):
+        assert f"`{key}` ({getattr(policy, key):,.0f})" in guide
 
 
 def test_numbers_in_the_text_are_those_of_the_code():

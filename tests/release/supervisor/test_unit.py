@@ -41,8 +41,23 @@ def test_command_is_one_that_switchback_takes(unit):
     words = [Template(word).substitute(values) for word in words] + options.split()
     assert words[0] == "serve"
     given = get_command(app).commands["serve"].make_context("serve", words[1:]).params
-    assert (given["home"], given["port"]) == (Path("/var/lib/switchback"), 8080)
+    assert (given["home"], given["port"]) == (Path("/var/lib/switchback"), 8000)
     assert given["public_keys"]
+    assert given["api_port"] == 8070
+
+
+def test_what_the_unit_needs_is_made_by_the_steps_of_the_guide(unit):
+    """Or by systemd, which makes the folders of StateDirectory and ConfigurationDirectory."""
+    guide = (UNIT.parents[2] / "docs/serve.md").read_text(encoding="utf-8")
+    service = unit["Service"]
+    program = service["ExecStart"].split()[0]
+    assert f"python3 -m venv {Path(program).parents[1]} " in guide
+    assert f"useradd --system {service['User']} --home-dir /var/lib/{service['StateDirectory']}" in guide
+    assert f"install -D -m 644 release.yaml {service['WorkingDirectory']}/release.yaml" in guide
+    assert f"> {service['EnvironmentFile'].removeprefix('-')}" in guide
+    assert f"/etc/{service['ConfigurationDirectory']}" == service["WorkingDirectory"]
+    (options,) = re.findall(r"^# (OPTIONS=.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+    assert f"echo '{options}'" in guide
 
 
 def test_service_is_hardened(unit):
