@@ -5,10 +5,16 @@ READY := .venv/.ready
 # Options for the program a task starts, e.g. make run ARGS="--set train.steps=100".
 ARGS ?=
 
-.PHONY: help run test lint bench docs clean
+.PHONY: help setup required run test lint bench docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## prepare .venv; in GitHub Actions also put its programs on the path
+	@if [ -n "$$GITHUB_PATH" ]; then echo "$(CURDIR)/$(BIN)" >> "$$GITHUB_PATH"; fi
+
+required: ## in GitHub Actions: fail unless every job that was to run succeeded
+	@"$(PYTHON)" -m ci_tools.required
 
 run: $(READY) ## bring the pipeline up to date and summarise it
 	@$(BIN)/switchback run $(ARGS)
