@@ -132,7 +132,7 @@ def policy_difference(ref: str) -> list[str]:
 
 
 def _values_changed(commit: str) -> list[str]:
-    now, where = policy.load(), f"{policy.FILE} of {commit[:12]}"
+    now, where = policy.load(policy.FILE), f"{policy.FILE} of {commit[:12]}"
     try:
         raw = YAML(typ="safe", pure=True).load(git("show", f"{commit}:{policy.FILE}"))
         return policy.difference(config.validate(raw, Policy, where=where), now)

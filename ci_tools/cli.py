@@ -14,7 +14,7 @@ from ci_tools.harmless import in_log
 try:
     import typer
 
-    from ci_tools import cli_release
+    from ci_tools import cli_github, cli_release
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
     sys.exit(INTERRUPTED)
 
@@ -29,11 +29,18 @@ app = typer.Typer(
 schemas = typer.Typer(help="Print a configuration file's JSON Schema.", no_args_is_help=True)
 app.add_typer(schemas, name="schema")
 app.add_typer(cli_release.app)
+app.add_typer(cli_github.app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change params.yaml first, e.g. train.steps=100. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        envvar="SWITCHBACK_SET",
+        show_envvar=False,
+        help="Change params.yaml first, e.g. train.steps=100. Repeatable.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run every stage from scratch, whatever the cache holds.")]
 Base = Annotated[str, typer.Option(metavar="REF", help="Git revision to compare with, e.g. main.")]
@@ -113,20 +120,56 @@ def reproduce(
     targets: Annotated[list[str] | None, typer.Argument(help="Stages to bring up to date; default: all.")] = None,
     settings: Settings = None,
     force: Force = False,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Take from the DVC remote what was computed elsewhere from the same inputs.")
+    ] = False,
+    verify_lock: Annotated[
+        bool, typer.Option("--verify-lock", help="Say whether dvc.lock of HEAD is the one that this makes.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the pipeline up to date.
 
-    Says of each stage: cached, restored or ran, why, and how long it took.
+    Says of each stage: cached, restored or ran, why, and how long it took. DVC_REMOTE_URL names another DVC remote.
     """
     with machine_output(as_json):
         from ci_tools.pipeline import reproduce
 
-        walk = reproduce(targets or [], force, settings or [])
+        walk = reproduce(targets or [], force, settings or [], pull=pull, verify_lock=verify_lock)
     if as_json:
         print_json(walk.to_json())
     else:
         typer.echo(str(walk))
+
+
+@app.command()
+def push(
+    to: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Gather it in a folder instead, for a job that may push.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="Send what was gathered there.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send what the pipeline made to the DVC remote, with the run cache.
+
+    Any checkout that has the same inputs finds it there. DVC_REMOTE_URL names another remote than the repository's.
+    """
+    if to and source:
+        raise ConfigError("contradict each other", where="--to, --from", fix="leave one out")
+    with machine_output(as_json):
+        from ci_tools import storage
+        from ci_tools.pipeline import open_repository
+
+        if to:
+            moved = storage.gather(open_repository(str(to.resolve())), to)
+        else:
+            moved = storage.push(open_repository(), source)
+    if as_json:
+        print_json(moved.to_json())
+    else:
+        typer.echo(str(moved))
 
 
 @app.command()
@@ -187,6 +230,9 @@ def gate(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Judge no run; plant faults of every failure mode instead.")
     ] = False,
+    policy: Annotated[
+        str, typer.Option(metavar="REF", help="Git revision whose gates.yaml, calibration.json and tests judge.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge the run by the acceptance tests in tests/model.
@@ -203,7 +249,7 @@ def gate(
     with machine_output(as_json):
         from ci_tools.gates.suite import judge
 
-        verdicts = judge(base, select)
+        verdicts = judge(base, select, policy)
     if as_json:
         print_json(verdicts.to_json())
     else:

@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ from dvc.stage.cache import RunCacheNotFoundError
 from dvc.stage.exceptions import StageCmdFailedError
 from dvc_data.hashfile.hash_info import HashInfo
 
+from ci_tools import storage
 from ci_tools.config import leaves
 from ci_tools.console import say
 from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, DependencyUnavailable, SwitchbackError
 from ci_tools.experiment import changed, check, shown
+from ci_tools.lockfile import verified
 from ci_tools.record import open_record
 from ci_tools.record.schema import META
 from ci_tools.walk import Outcome, Step, Walk, remember
@@ -49,8 +52,8 @@ _TERMINATED = {143, -signal.SIGTERM}
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish"}
 
 
-def open_repository() -> Repo:
-    """The DVC repository of the working directory.
+def open_repository(remote: str = "") -> Repo:
+    """The DVC repository of the working directory, with the remote that is named here, else the one in force.
 
     Raises:
         DependencyUnavailable: git is not installed.
@@ -62,7 +65,7 @@ def open_repository() -> Repo:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     here = Path.cwd()
     try:
-        repo = Repo(str(here))
+        repo = Repo(str(here), config=storage.settings(remote))
     except SCMError:
         raise ConfigError("not a git repository", where=here, fix="run `git init`, or change to a clone") from None
     except NotDvcRepoError:
@@ -75,12 +78,21 @@ def open_repository() -> Repo:
     return repo
 
 
-def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequence[str] = ()) -> Walk:
+def reproduce(
+    targets: Sequence[str] = (),
+    force: bool = False,
+    settings: Sequence[str] = (),
+    *,
+    pull: bool = False,
+    verify_lock: bool = False,
+) -> Walk:
     """Bring the pipeline, or `targets` with all they depend on, up to date.
 
     Args:
         targets: stage names; a matrix name stands for all of its stages.
         force: run every stage from scratch, whatever the cache holds.
+        pull: take from the DVC remote what was computed elsewhere from the same inputs.
+        verify_lock: say whether dvc.lock of HEAD is the one that this walk makes; not with targets or settings.
         settings: `key=value` changes of params.yaml, made first; none where another process holds DVC's lock, and none
             stays where the walk is refused (exit code 2 or 4).
 
@@ -107,12 +119,15 @@ def reproduce(targets: Sequence[str] = (), force: bool = False, settings: Sequen
             say(f"params.yaml: {line}")
         check()
         steps: list[Step] = []
+        pull = pull and storage.pull_run_cache(repo)
         try:
             for name in _plan(repo, targets):
-                steps.append(_bring_up_to_date(repo, name, force))
+                steps.append(_bring_up_to_date(repo, name, force, pull))
                 stop.stage_ended(name)
         finally:
             remember(walk := Walk(tuple(steps), time.perf_counter() - started))
+    if verify_lock and not (targets or settings):
+        remember(walk := replace(walk, lock=verified()))
     return walk
 
 
@@ -121,7 +136,7 @@ def _plan(repo: Repo, targets: Sequence[str]) -> list[str]:
     return [stage.addressing for stage in plan_repro(get_active_graph(repo.index.graph), stages)]
 
 
-def _bring_up_to_date(repo: Repo, name: str, force: bool) -> Step:
+def _bring_up_to_date(repo: Repo, name: str, force: bool, pull: bool) -> Step:
     started = time.perf_counter()
 
     def done(outcome: Outcome, reasons: tuple[str, ...] = ()) -> Step:
@@ -136,11 +151,17 @@ def _bring_up_to_date(repo: Repo, name: str, force: bool) -> Step:
     reasons = ("forced",) if force else _reasons(stage, changes)
     if not stage.always_changed:
         say(f"{name}: {_brief(reasons)}")
-    if not force and all("changed outs" in change for change in changes) and stage.outs_cached():
+    only_outputs = all("changed outs" in change for change in changes)
+    pull = pull and not force and not stage.always_changed
+    if pull and only_outputs:
+        storage.pull_outputs(repo, stage)
+    if not force and only_outputs and stage.outs_cached():
         stage.checkout(force=True)
         return done("restored", reasons)
     try:
         stage.save_deps(allow_missing=True)
+        if pull:
+            storage.pull_run(repo, stage)
         restored = not force and _in_run_cache(stage)
         with _unfinished_records_stay(force), _inputs_must_stay(stage):
             repo.reproduce(name, single_item=True, force=force)

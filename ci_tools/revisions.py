@@ -9,6 +9,7 @@ from dvc.scm import SCMError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from ci_tools import storage
 from ci_tools.errors import DependencyUnavailable, RecordError
 from ci_tools.pipeline import open_repository
 
@@ -33,7 +34,7 @@ def resolve(name: str, folder: Path) -> Path:
     open_repository().close()
     target = folder / path.strip("/").replace("/", "-")
     try:
-        Repo.get(".", path, out=str(target), rev=commit)
+        Repo.get(".", path, out=str(target), rev=commit, config=storage.settings())
     except (DvcException, SCMError, FileNotFoundError) as error:
         if not _git("ls-tree", commit, "dvc.lock"):
             fix = "commit the dvc.lock that `switchback run` wrote"

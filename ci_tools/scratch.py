@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from dvc.config import Config, merge
 from dvc.repo import Repo
 
+from ci_tools import storage
 from ci_tools.config import read_yaml
 from ci_tools.console import say, stdout_to_stderr
 from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, run_stage
@@ -155,7 +156,7 @@ def _use_cache_of_here(folder: Path) -> None:
 
 def _fetch(folder: Path) -> None:
     logging.getLogger("dvc_data").setLevel(logging.ERROR)  # it would list every digest that the remote lacks
-    copy = Repo(str(folder))
+    copy = Repo(str(folder), config=storage.settings())
     if copy.config["core"].get("remote") and (folder / "dvc.lock").exists():
         try:
             copy.fetch()

@@ -34,11 +34,24 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Lock:
+    """Whether dvc.lock of HEAD is the one that the walk made, and where its release's training first differs."""
+
+    state: Literal["verified", "differs", "absent"]
+    rung: str = ""
+    """As `switchback compare` names it; `none` where the trainings are equal, empty where the records cannot be had."""
+    step: int | None = None
+    layer: str = ""
+
+
+@dataclass(frozen=True)
 class Walk:
     """What happened to all stages, in order."""
 
     steps: tuple[Step, ...]
     seconds: float
+    lock: Lock | None = None
+    """None where nobody asked."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""

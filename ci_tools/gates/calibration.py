@@ -14,6 +14,7 @@ from pydantic import ValidationError, model_validator
 
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError
+from ci_tools.gates import authority
 from ci_tools.gates.verdict import Measurement
 
 FILE = Path("calibration.json")
@@ -108,12 +109,13 @@ def upper_quantile(values: Sequence[float], probability: float) -> float:
     return max(largest, median + float(excess.sum()) * ((0.5 / probability) ** (1 / k) - 1)) if k else largest
 
 
-def load(path: Path = FILE) -> Calibration | None:
-    """The calibration of this repository; None where it has none.
+def load(path: Path | None = None) -> Calibration | None:
+    """The calibration that judges, see `authority`, or the one of a file; None where there is none.
 
     Raises:
         ConfigError: the file is not a calibration.
     """
+    path = authority.locate(FILE) if path is None else path
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -38,6 +38,8 @@ class Verdicts:
     """As in run.json of the release; empty where that cannot be read."""
     policy_digest: str
     """Of gates.yaml with its defaults."""
+    policy: str = ""
+    """Revision whose policy judged; empty: that of the run's own files."""
     base: str = ""
     """Revision that was compared with."""
     policy_changes: tuple[str, ...] = ()

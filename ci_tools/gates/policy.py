@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from ci_tools import config
 from ci_tools.config import Config, leaves
 from ci_tools.errors import ConfigError
+from ci_tools.gates import authority
 from ci_tools.gates.calibration import Calibration
 from ci_tools.gates.verdict import Measurement, Outcome, Verdict, judge
 
@@ -118,19 +119,20 @@ class Policy(Config):
                 raise ConfigError(f"gates.{name}: no test ran a gate of this name", where=FILE, fix=fix)
 
 
-def load(path: Path = FILE) -> Policy:
-    """The policy of this repository; the defaults where it has no gates.yaml.
+def load(path: Path | None = None) -> Policy:
+    """The policy that judges, see `authority`, or the one of a file; the defaults where there is no gates.yaml.
 
     Raises:
         ConfigError: a key is unknown, or a value breaks a rule or contradicts another.
     """
+    path = authority.locate(FILE) if path is None else path
     return config.load(path, Policy) if path.exists() else Policy()
 
 
 def load_for_report(root: Path) -> Policy:
-    """gates.yaml under `root` as it is; of a broken one the defaults, since its verdicts were refused and say so."""
+    """The gates.yaml that judged the run under `root`; of a broken one the defaults: its verdicts were refused."""
     try:
-        return load(root / FILE)
+        return load(authority.kept(root, FILE))
     except ConfigError:
         return Policy()
 

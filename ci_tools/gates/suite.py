@@ -16,7 +16,7 @@ from pathlib import Path
 from ci_tools.config import digest
 from ci_tools.console import progress, quiet, say
 from ci_tools.errors import ConfigError, SwitchbackError
-from ci_tools.gates import calibration, files
+from ci_tools.gates import authority, calibration, files
 from ci_tools.gates import policy as policies
 from ci_tools.gates.acceptance import NOT_REACHED, own_run, stated
 from ci_tools.gates.files import FOLDER, JUNIT, VERDICTS, Verdicts
@@ -39,7 +39,7 @@ _NOT_PASSED_ON = ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PL
 _OPTIONS = ("-o", "addopts=", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors")
 
 
-def judge(base: str = "", select: str = "") -> Verdicts:
+def judge(base: str = "", select: str = "", policy: str = "") -> Verdicts:
     """Run the acceptance tests of the working directory; writes gates/verdicts.json and gates/junit.xml.
 
     Where more seeds may decide a comparison and nothing else stops the merge, the tests that asked for them are judged
@@ -48,20 +48,26 @@ def judge(base: str = "", select: str = "") -> Verdicts:
     Args:
         base: git revision to compare with; empty: none.
         select: pytest's -k expression; empty: all tests.
+        policy: git revision whose gates.yaml, calibration.json and acceptance tests judge; empty: those that are here.
 
     Raises:
-        ConfigError: no tests or no run yet, or `base`, `select`, gates.yaml, params.yaml or calibration.json breaks a
-            rule.
+        ConfigError: no tests or no run yet, or `base`, `select`, `policy`, gates.yaml, params.yaml or calibration.json
+            breaks a rule.
         SwitchbackError: it was told to stop, or something that is needed is not there (exit code 75 or 4).
     """
+    with authority.of(policy):
+        return _judge(base, select, policy)
+
+
+def _judge(base: str, select: str, policy: str) -> Verdicts:
     begin()
-    if not TESTS.is_dir():
+    if not authority.locate(TESTS).is_dir():
         raise ConfigError("no acceptance tests here", where=TESTS, fix="run from the repository root, or write some")
     settings, run = policies.load(), own_run()
     if not select:
         _refuse_nothing(run)
     baseline, changes = _baseline(base, settings, run)
-    heading = _heading(settings, run, base, changes, select)
+    heading = replace(_heading(settings, run, base, changes, select), policy=policy)
     verdicts = _judge_once(heading, run, baseline)
     while wanted := _seeds_wanted(verdicts, run, baseline, settings):
         heading = _heading_again(verdicts, settings)
@@ -237,7 +243,8 @@ def _run_tests(file: Path, options: Sequence[str], select: str) -> str:
     Raises:
         ConfigError: it refuses the expression.
     """
-    command = [sys.executable, "-m", "pytest", str(TESTS), *_OPTIONS, "--switchback-verdicts", str(file), *options]
+    tests = ["--rootdir", str(authority.locate(Path())), str(authority.locate(TESTS))]
+    command = [sys.executable, "-m", "pytest", *tests, *_OPTIONS, "--switchback-verdicts", str(file), *options]
     command += ["-k", select] if select else []
     environment = {key: value for key, value in os.environ.items() if key not in _NOT_PASSED_ON}
     log = file.parent / LOG

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ci_tools.report.results import (
     Digest,
     Fact,
     Judged,
+    Lock,
     PolicyChange,
     PolicyFile,
     Results,
@@ -106,6 +108,8 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
         commit=verdicts.commit,
         dirty=verdicts.dirty,
         base=name(verdicts.base),
+        policy=name(verdicts.policy),
+        lock=_lock(walk) if walk else None,
         selected=bool(verdicts.selection),
         refused=verdicts.refused,
         gate_seconds=max(verdicts.seconds, 0.0),
@@ -223,6 +227,14 @@ def _stages(root: Path, known: Remembered) -> list[Stage]:
         with _blaming(file):
             found.append(Stage(stage=name(step.stage), outcome=step.outcome, seconds=step.seconds, ran_seconds=ran))
     return found
+
+
+def _lock(known: Remembered) -> Lock | None:
+    found = known.walk.lock
+    if found is None:
+        return None
+    with _blaming(Path(WALK)):
+        return Lock.model_validate({**asdict(found), "layer": name(found.layer)})
 
 
 def _event() -> Event | None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ci_tools.console import say
 from ci_tools.errors import DataError, DependencyUnavailable, explain
@@ -15,6 +15,9 @@ from ci_tools.record.files import write_atomic
 from ci_tools.report import build, comment, results, summary
 from ci_tools.report.links import Links
 from ci_tools.report.results import Results
+
+if TYPE_CHECKING:
+    from ci_tools.report.github import Event
 
 FOLDER = Path("report")
 RESULTS, COMMENT, PAGE = "results.json", "comment.md", "index.html"
@@ -132,12 +135,28 @@ def _accepted(found: Results) -> int | None:
 
     event = read_event()
     number = event.pull_request if found.pull_request is None else found.pull_request
-    if number is not None:
+    if event.kind == "workflow_dispatch":
+        _accept_approved(found, event)
+    elif number is not None:
         check_claim(found.head_sha, number, run=event.head)
     elif found.head_sha != event.head.sha:
         rule = "results are told of the run that made them only"
         raise DataError(f"claims commit {found.head_sha[:12]!r}, the run was of {event.head.sha[:12]}", rule=rule)
     return number
+
+
+def _accept_approved(found: Results, event: Event) -> None:
+    """The commit and the pull request are those that a maintainer named, and still belong together.
+
+    Raises:
+        DataError: they are others, or somebody pushed meanwhile.
+    """
+    from ci_tools.report.github import Target, refuse_unless_head
+
+    if (found.head_sha, found.pull_request) != (event.head.sha, event.pull_request):
+        rule = "results are told of what was approved only"
+        raise DataError(f"claims commit {found.head_sha[:12]!r} of another run", where="results", rule=rule)
+    refuse_unless_head(Target.from_environment(event.pull_request), event.head.sha)
 
 
 def _write_comment(found: Results, links: Links | None, root: Path) -> str:

@@ -6,7 +6,7 @@ It is composed of our own words, numbers and names as code, from results.json al
 from dataclasses import dataclass
 
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report import answer, sections
+from ci_tools.report import answer, lock, sections
 from ci_tools.report.answer import SIGNS, Answer
 from ci_tools.report.links import Links
 from ci_tools.report.markdown import code, units
@@ -52,6 +52,7 @@ def render(results: Results, links: Links | None = None, longest: int = LONGEST)
         _Section("cost", sections.price(results), 2),
         _Section("links", sections.more(links or Links()), 99),
         _Section("policy", sections.policy(results), 8),
+        _Section("lock", lock.section(results, links or Links()), 6),
         _Section("fingerprint", sections.fingerprint(results), 1),
     ]
     while units(text := _joined(parts)) > longest:

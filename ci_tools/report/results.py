@@ -97,6 +97,11 @@ Commit = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})?$")]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Instant = Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00$")]
 """UTC, ISO 8601, to the second."""
+Rung = Literal[
+    "", "none", "params", "code", "data", "fingerprint", "initial weights",
+    "batch", "loss", "gradient", "update", "probe", "evaluation", "length",
+]  # fmt: skip
+"""As `ci_tools.repro.compare` names what differs first; `none` where nothing does, empty where nobody knows."""
 Interval = tuple[float | None, float | None]
 """An open end is None."""
 
@@ -228,6 +233,16 @@ class Stage(Config):
     """Of its last real run; None where unknown."""
 
 
+class Lock(Config):
+    """Whether the dvc.lock that the commit carries is the one that this run made."""
+
+    state: Literal["verified", "differs", "absent"]
+    rung: Rung = ""
+    """Where the training of the commit's lock first differs from this one."""
+    step: Count | None = None
+    layer: Name = ""
+
+
 PolicyValue = float | bool | Literal["passes", "blocks", "roll_back", "hold"] | None
 """None stands for unset."""
 
@@ -263,6 +278,10 @@ class Results(Config):
     """Whether tracked files differed from the commit."""
     base: Name
     """Revision that was compared with; empty: none."""
+    policy: Name = ""
+    """Revision whose policy judged; empty: that of the run's own files."""
+    lock: Lock | None = None
+    """None where nobody asked."""
     selected: bool
     """Whether only some of the acceptance tests were asked for."""
     refused: bool

@@ -160,11 +160,14 @@ def more(links: Links) -> Forms:
 def policy(results: Results) -> Forms:
     """What the gates were told differently from the base revision; in sight wherever something is."""
     base = code(results.base)
+    judge = f"Judged by the policy of {code(results.policy)}." if results.policy else ""
     if not base:
-        return [""]
+        return [judge]
     if not (results.policy_changes or results.policy_files or results.policy_unreadable):
-        return [f"The policy of the gates is that of {base}."]
-    head = [f"### The policy changed\n\nWhat judges this run is not what judges {base}."]
+        return [judge or f"The policy of the gates is that of {base}."]
+    head = ["### The policy changed", f"{judge} What is changed here counts once it is merged."]
+    if not judge:
+        head = ["### The policy changed", f"What judges this run is not what judges {base}."]
     if results.policy_unreadable:
         head.append("Not all of it could be compared value by value: read the diff.")
     forms = []

@@ -21,7 +21,7 @@ RUNGS = (
 )  # fmt: skip
 """From cause to effect: a difference on one rung explains those below it."""
 
-_LIKELY = {
+LIKELY = {
     "params": "the experiments are not the same",
     "code": "a source file changed between the runs",
     "data": "the data stage made other rows",
@@ -36,6 +36,7 @@ _LIKELY = {
     "evaluation": "training is equal up to there, so look at how it is evaluated: its rows, its mode, its kernels",
     "length": "one run stopped earlier: early stopping, a recovery or an interruption",
 }
+"""What a first difference on a rung most probably comes from."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,10 @@ class Comparison:
             return f"identical: {self.steps} steps, the evaluations and the final weights agree bit by bit"
         if self.step is None:
             after = f"; the traces agree for {self.steps} steps all the same" if self.steps else ""
-            return f"first difference: {self.rung}: {self.detail} ({_LIKELY[self.rung]}){after}"
+            return f"first difference: {self.rung}: {self.detail} ({LIKELY[self.rung]}){after}"
         where = f"{self.rung} of {self.layer}" if self.layer else self.rung
         until = f"identical until step {self.step}" if self.step else "different from the first step on"
-        return f"{until}; first difference: {where}, {self.detail}; {_LIKELY[self.rung]}"
+        return f"{until}; first difference: {where}, {self.detail}; {LIKELY[self.rung]}"
 
     def render(self) -> str:
         """Sentence and table, as plain text."""

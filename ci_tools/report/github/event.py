@@ -26,8 +26,9 @@ class Head(NamedTuple):
 class Event(NamedTuple):
     """What the event file says about the commit under test."""
 
-    kind: Literal["pull_request", "workflow_run", "merge_group", "push"]
+    kind: Literal["pull_request", "workflow_run", "merge_group", "push", "workflow_dispatch"]
     head: Head
+    """Of a dispatch only the commit is known, which a maintainer named."""
     pull_request: int | None
     """Number; None where the event names none or several, as `workflow_run` does for forks."""
 
@@ -117,8 +118,16 @@ class _Group(_Payload):
     head_ref: str
 
 
+class _Inputs(_Payload):
+    """What a maintainer typed to have a fork's commit run; GitHub sends every input as text."""
+
+    sha: Sha
+    pull_request: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,9}$")]
+
+
 class _Event(_Payload):
     repository: _Repository
+    inputs: dict[str, object] | None = None
     workflow_run: _Run | None = None
     merge_group: _Group | None = None
     pull_request: _PullRequest | None = None
@@ -137,11 +146,14 @@ def _parse(text: bytes) -> Event | str:
         return Event("merge_group", Head(group.head_sha, here, _branch(group.head_ref)), None)
     if pull := event.pull_request:
         return Event("pull_request", Head(pull.head.sha, _name(pull.head.repo), pull.head.ref), pull.number)
+    if event.inputs and "pull_request" in event.inputs:
+        named = _Inputs.model_validate(event.inputs)
+        return Event("workflow_dispatch", Head(named.sha, "", ""), int(named.pull_request))
     if event.after and event.after.rstrip("0"):
         return Event("push", Head(event.after, here, _branch(event.ref)), None)
     if event.after:
         return "a push that deleted a branch leaves no commit; only other pushes can be reported on"
-    return "carries no commit; only pull_request, workflow_run, push and merge_group events do"
+    return "carries no commit; only pull_request, workflow_run, push and merge_group events do, and approved forks"
 
 
 def _name(repository: _Repository | None) -> str:

@@ -1,0 +1,121 @@
+"""The commands of `switchback` that workflows give, and people can: each tells GitHub something, or asks it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ci_tools.console import machine_output, print_json
+
+app = typer.Typer()
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def announce(
+    outcome: Annotated[Path, typer.Argument(metavar="FILE", help="What `switchback release --json` wrote.")],
+    sha: Annotated[
+        str, typer.Option(metavar="COMMIT", envvar="GITHUB_SHA", show_envvar=False, help="That was released.")
+    ] = "",
+    environment: Annotated[str, typer.Option(metavar="NAME", help="Of the deployment.")] = "production",
+    as_json: AsJson = False,
+) -> None:
+    """Tell GitHub how a release ended.
+
+    The merged pull request gets a comment, the deployment a status, and a rollback an issue. Told again, nobody hears
+    it twice.
+    """
+    with machine_output(as_json):
+        from ci_tools.report import outcome as outcomes
+        from ci_tools.report.github import Target
+
+        done = outcomes.announce(
+            outcomes.read(outcome), Target.from_environment(), _commit(sha), environment, outcomes.run_url()
+        )
+    _show(done, as_json)
+
+
+@app.command()
+def alert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="What `gate --self-test --json` and `rehearse --json` wrote."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Open an issue on GitHub about drills that a guard did not pass. There is one at a time."""
+    with machine_output(as_json):
+        from ci_tools.report import drills, outcome
+        from ci_tools.report.github import Target
+
+        opened = drills.alert(files, Target.from_environment(), outcome.run_url())
+    _told(opened.url, opened.action, as_json)
+
+
+@app.command()
+def propose(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of the working tree.")],
+    branch: Annotated[str, typer.Option(help="That belongs to Switchback; it is overwritten.")] = "switchback/retrain",
+    base: Annotated[
+        str, typer.Option(metavar="BRANCH", envvar="GITHUB_REF_NAME", show_envvar=False, help="To merge into.")
+    ] = "main",
+    title: Annotated[str, typer.Option(help="Of the pull request.")] = "Retrained: the data drifted",
+    as_json: AsJson = False,
+) -> None:
+    """Open a pull request on GitHub with files that differ from HEAD, or update it."""
+    with machine_output(as_json):
+        from ci_tools.report import proposed
+
+        done = proposed.propose(files, branch, base, title)
+    _told(done.url if done else "", done.action if done else "nothing differs from HEAD", as_json)
+
+
+@app.command()
+def approved(
+    pull_request: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of the pull request.")],
+    sha: Annotated[str, typer.Argument(metavar="COMMIT", help="That somebody has read, in full.")],
+) -> None:
+    """Refuse a commit that is not the head of an open pull request. Exit 0: it is, 2: not."""
+    from ci_tools.report.github import Target, refuse_unless_head
+
+    refuse_unless_head(Target.from_environment(pull_request), sha)
+    typer.echo(f"pull request #{pull_request}: its head is {sha}")
+
+
+@app.command()
+def drift(
+    ref: Annotated[str, typer.Option(metavar="REF", help="Git revision whose dvc.lock names the data.")] = "HEAD",
+    as_json: AsJson = False,
+) -> None:
+    """Say whether data/ drifted from the data that dvc.lock was made from.
+
+    Run `switchback reproduce data` first. Exit 0 in either case; in a workflow `drifted` becomes an output.
+    """
+    with machine_output(as_json):
+        from ci_tools.drift import against_lock
+
+        found = against_lock(ref)
+    _show(found, as_json)
+
+
+def _commit(sha: str) -> str:
+    if sha:
+        return sha
+    from ci_tools.errors import ConfigError
+
+    raise ConfigError("is not given", where="--sha", fix="name the commit that was released, or set GITHUB_SHA")
+
+
+def _told(url: str, action: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"url": url, "action": action})
+    else:
+        typer.echo(f"{action}: {url}" if url else action)
+
+
+def _show(result: Any, as_json: bool) -> None:
+    if as_json:
+        print_json(result.to_json())
+    else:
+        typer.echo(str(result))

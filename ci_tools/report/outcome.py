@@ -1,0 +1,166 @@
+"""How a release ended, for those who were not there: the merged pull request, the deployment, whoever is on call."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ci_tools.console import say
+from ci_tools.errors import DataError
+from ci_tools.release.api import words
+from ci_tools.release.control import Phase, Release, Result
+from ci_tools.release.judge import Decision
+from ci_tools.report.github import (
+    DeploymentState,
+    Target,
+    deployment,
+    deployment_status,
+    merged_as,
+    open_issue,
+    publish_comment,
+)
+from ci_tools.report.markdown import code, link, prose, table
+
+TOPIC = "release"
+_SIGNS = {"success": "✅", "failure": "❌", "error": "⛔", "in_progress": "⏳"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What `switchback release --json` or `switchback rollback --json` wrote."""
+
+    release: Release | None = None
+    decision: Decision | None = None
+    error: str = ""
+    """Why there is no release."""
+
+    @property
+    def state(self) -> DeploymentState:
+        """What GitHub calls it."""
+        if self.release is None:
+            return "error"
+        if self.release.result is None:
+            return "success" if self.release.phase is Phase.WATCHING else "in_progress"
+        return "success" if self.release.result is Result.PROMOTED else "failure"
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether somebody should look why."""
+        return self.release is not None and self.release.result is Result.ROLLED_BACK
+
+    @property
+    def title(self) -> str:
+        """A few words."""
+        return words.about(self.release).title if self.release else "Not released"
+
+    @property
+    def sentence(self) -> str:
+        """What happened, and why."""
+        return words.about(self.release).sentence if self.release else self.error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Announced:
+    """Who was told."""
+
+    pull_request: int | None
+    deployment: int
+    urls: dict[str, str] = field(default_factory=dict)
+    """Of the comment and the issue, where there is one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {"pull_request": self.pull_request, "deployment": self.deployment} | self.urls
+
+    def __str__(self) -> str:
+        return "\n".join([f"deployment: {self.deployment}", *(f"{name}: {url}" for name, url in self.urls.items())])
+
+
+def read(path: Path) -> Outcome:
+    """Read what a release or an order of the service came to.
+
+    Raises:
+        DataError: missing, or neither.
+    """
+    fix = "write it by `switchback release … --json > FILE`"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if "error" in raw and isinstance(raw["error"], dict):
+            return Outcome(error=str(raw["error"]["message"]))
+        told = raw.get("status") or raw
+        decision = told.get("decision")
+        return Outcome(
+            release=Release.model_validate_json(json.dumps(told["release"])),
+            decision=Decision.model_validate_json(json.dumps(decision)) if decision else None,
+        )
+    except FileNotFoundError:
+        raise DataError("no such file", where=path, fix=fix) from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, ValidationError) as error:
+        raise DataError(f"is no outcome of a release ({type(error).__name__})", where=path, fix=fix) from None
+
+
+def announce(outcome: Outcome, target: Target, sha: str, environment: str, run_url: str = "") -> Announced:
+    """Comment on the pull request that was merged as `sha`, say how its deployment fares, open an issue on a rollback.
+
+    Told again, nobody hears it twice.
+
+    Raises:
+        SwitchbackError: the token may not.
+        DependencyUnavailable: GitHub is out of reach.
+    """
+    number, urls = merged_as(target, sha), {}
+    text = comment(outcome, run_url)
+    if number is None:
+        say(f"commit {sha[:12]} came by no pull request: no comment")
+    else:
+        there = Target(repository=target.repository, token=target.token, api_url=target.api_url, pull_request=number)
+        urls["comment"] = publish_comment(text, there, topic=TOPIC).url
+    if outcome.rolled_back and outcome.release:
+        merged = f"\n\nMerged by #{number}." if number else ""
+        bundle = words.short(outcome.release.bundle)
+        title = f"The release of bundle {bundle} was rolled back"
+        body = f"{text}{merged} Commit {sha}.\n\n{_WHAT_NOW}\n"
+        urls["issue"] = open_issue(target, _topic(outcome.release), title, body).url
+    made = deployment(target, sha, environment)
+    told = f"{outcome.title}. {outcome.sentence}"
+    deployment_status(target, made, outcome.state, told, log_url=run_url or None)
+    return Announced(pull_request=number, deployment=made, urls=urls)
+
+
+def comment(outcome: Outcome, run_url: str = "") -> str:
+    """What the pull request is told, as Markdown."""
+    parts = [f"## {_SIGNS[outcome.state]} Release: {outcome.title.lower()}", prose(outcome.sentence)]
+    if release := outcome.release:
+        facts = [
+            ("bundle", code(words.short(release.bundle))),
+            ("champion before", code(words.short(release.champion))),
+        ]
+        facts += [("began", release.started), ("took", words.duration(release.seconds))]
+        parts.append(table(("", ""), facts))
+    if outcome.decision and outcome.decision.verdicts:
+        rows = [(code(one.metric), one.outcome.value, prose(one.sentence)) for one in outcome.decision.verdicts]
+        parts.append(table(("metric", "outcome", "evidence"), rows))
+    if run_url:
+        parts.append(link("The workflow's run", run_url))
+    return "\n\n".join(parts) + "\n"
+
+
+def run_url() -> str:
+    """Of this job's workflow; empty outside of GitHub Actions."""
+    server, repository, run = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""
+
+
+_WHAT_NOW = (
+    "All traffic is on the champion; nothing has to be done at once. `switchback status` shows what the service saw, "
+    "its ledger who decided what and when, and docs/runbooks.md what to look at first. Revert the merge, or mend what "
+    "the evidence names: the next merge is the next release."
+)
+
+
+def _topic(release: Release) -> str:
+    words_only = "".join(c if c.isascii() and c.isalnum() else "-" for c in release.id.lower())
+    return "-".join(["rollback", *filter(None, words_only.split("-"))])

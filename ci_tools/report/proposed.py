@@ -1,0 +1,49 @@
+"""Files of the working tree as a pull request: what a job without a writable clone can do."""
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from ci_tools.errors import ConfigError, DataError, DependencyUnavailable
+from ci_tools.report.github import Change, Proposed, Target
+from ci_tools.report.github import propose as put
+from ci_tools.report.outcome import run_url
+
+
+def propose(files: Sequence[Path], branch: str, base: str, title: str) -> Proposed | None:
+    """Propose those of the files that differ from HEAD; None where none does.
+
+    Raises:
+        DataError: a file is missing, is no text, or lies outside of the working directory.
+        ConfigError: this is not a git repository, or GitHub's environment is not there.
+        SwitchbackError: the token may not, or GitHub is out of reach.
+    """
+    changed = {name: text for name, text in map(_read, files) if _committed(name) != text.encode()}
+    if not changed:
+        return None
+    origin = f"Made by {run_url()}\n" if run_url() else ""
+    why = "The files were made from this commit by a workflow. Review them as any change: its report says how they do."
+    change = Change(_git("rev-parse", "HEAD"), _git("rev-parse", "HEAD^{tree}"), changed, f"{title}\n\n{why}\n{origin}")
+    return put(Target.from_environment(), change, branch=branch, base=base)
+
+
+def _read(path: Path) -> tuple[str, str]:
+    try:
+        name = path.resolve().relative_to(Path.cwd().resolve()).as_posix()
+        return name, path.read_bytes().decode()
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be proposed ({error})", where=path, rule="a text file of this repository") from None
+
+
+def _committed(name: str) -> bytes | None:
+    done = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 else None
+
+
+def _git(*arguments: str) -> str:
+    try:
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+    except FileNotFoundError:
+        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(" ".join(error.stderr.split()), where=f"git {arguments[0]}") from None
