@@ -55,7 +55,8 @@ def alert(
 
 @app.command()
 def propose(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of the working tree.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Paths in the repository.")],
+    source: Annotated[Path, typer.Option("--from", metavar="FOLDER", help="Where the new files lie.")] = Path(),
     branch: Annotated[str, typer.Option(help="That belongs to Switchback; it is overwritten.")] = "switchback/retrain",
     base: Annotated[
         str, typer.Option(metavar="BRANCH", envvar="GITHUB_REF_NAME", show_envvar=False, help="To merge into.")
@@ -67,7 +68,7 @@ def propose(
     with machine_output(as_json):
         from ci_tools.report import proposed
 
-        done = proposed.propose(files, branch, base, title)
+        done = proposed.propose(files, source, branch, base, title)
     _told(done.url if done else "", done.action if done else "nothing differs from HEAD", as_json)
 
 

@@ -10,15 +10,23 @@ from ci_tools.report.github import propose as put
 from ci_tools.report.outcome import run_url
 
 
-def propose(files: Sequence[Path], branch: str, base: str, title: str) -> Proposed | None:
+def propose(files: Sequence[Path], source: Path, branch: str, base: str, title: str) -> Proposed | None:
     """Propose those of the files that differ from HEAD; None where none does.
 
+    Args:
+        files: paths in the repository.
+        source: folder below which the new ones lie by the same paths.
+        branch: to put them on; overwritten.
+        base: branch to merge into.
+        title: of the pull request.
+
     Raises:
-        DataError: a file is missing, is no text, or lies outside of the working directory.
+        DataError: a file is missing, is no text, or lies outside of the repository.
         ConfigError: this is not a git repository, or GitHub's environment is not there.
         SwitchbackError: the token may not, or GitHub is out of reach.
     """
-    changed = {name: text for name, text in map(_read, files) if _committed(name) != text.encode()}
+    found = {path.as_posix(): _read(path, source) for path in files}
+    changed = {name: text for name, text in found.items() if _committed(name) != text.encode()}
     if not changed:
         return None
     origin = f"Made by {run_url()}\n" if run_url() else ""
@@ -27,12 +35,14 @@ def propose(files: Sequence[Path], branch: str, base: str, title: str) -> Propos
     return put(Target.from_environment(), change, branch=branch, base=base)
 
 
-def _read(path: Path) -> tuple[str, str]:
+def _read(path: Path, source: Path) -> str:
+    rule = "a text file, by its path in the repository"
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError("lies outside of the repository", where=path, rule=rule)
     try:
-        name = path.resolve().relative_to(Path.cwd().resolve()).as_posix()
-        return name, path.read_bytes().decode()
+        return (source / path).read_bytes().decode()
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot be proposed ({error})", where=path, rule="a text file of this repository") from None
+        raise DataError(f"cannot be proposed ({error})", where=source / path, rule=rule) from None
 
 
 def _committed(name: str) -> bytes | None:

@@ -119,10 +119,10 @@ class _Group(_Payload):
 
 
 class _Inputs(_Payload):
-    """What a maintainer typed to have a fork's commit run; GitHub sends every input as text."""
+    """What a maintainer typed to have a fork's commit run."""
 
     sha: Sha
-    pull_request: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,9}$")]
+    pull_request: PositiveInt | Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,9}$")]
 
 
 class _Event(_Payload):
