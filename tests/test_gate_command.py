@@ -178,9 +178,9 @@ def test_of_several_failures_the_probable_cause_is_named(switchback, judging):
 
 def test_options_reach_the_suite(switchback, judging):
     asked = judging(made(PASSED))
-    switchback("gate", "--base", "main", "-k", "divergence")
+    switchback("gate", "--base", "main", "-k", "divergence", "--policy", "v1")
     switchback("gate")
-    assert asked == [("main", "divergence"), ("", "")]
+    assert asked == [("main", "divergence", "v1"), ("", "", "")]
 
 
 def test_bad_policy_is_one_line_and_exit_2(switchback, tmp_path, monkeypatch):

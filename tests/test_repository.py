@@ -19,7 +19,7 @@ from model.params import Params
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 STAGES = read_yaml(ROOT / "dvc.yaml")["stages"]
-TASKS = ["run", "test", "lint", "bench", "docs", "clean"]
+TASKS = ["setup", "required", "run", "test", "lint", "bench", "docs", "clean"]
 
 
 def pins():
