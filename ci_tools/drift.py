@@ -17,7 +17,7 @@ from ci_tools.gates.policy import Judge, load
 from ci_tools.gates.show import headline
 from ci_tools.gates.verdict import Outcome
 
-_FILES = ("data/profile.json", "data/schema.json")
+_PROFILE = "data/profile.json"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def against_lock(ref: str = "HEAD") -> Drift:
     with TemporaryDirectory(prefix="switchback-") as folder:
         before = Path(folder, "before")
         (before / "data").mkdir(parents=True)
-        for name in _FILES:
-            resolve(f"{ref}:{name}", Path(folder)).rename(before / name)
+        resolve(f"{ref}:{_PROFILE}", Path(folder)).rename(before / _PROFILE)
         found = Drift(judge.verdict(drift(Run(Path(), ()), Baseline(Run(before, ())))))
     if output := os.environ.get("GITHUB_OUTPUT"):
         _tell(found, Path(output))

@@ -145,7 +145,7 @@ def _accepted(found: Results) -> int | None:
     return number
 
 
-def _accept_approved(found: Results, event: Event) -> None:
+def _accept_approved(found: Results, event: "Event") -> None:
     """The commit and the pull request are those that a maintainer named, and still belong together.
 
     Raises:

@@ -30,7 +30,7 @@ def alert(files: Sequence[Path], target: Target, run_url: str = "") -> Opened:
 def text(files: Sequence[Path], run_url: str = "") -> str:
     """The issue, as Markdown."""
     wrong = [line for file in files for line in _wrong(file)]
-    lines = wrong or ["- The drills ended with an error and found nothing wrong: the log says more."]
+    lines = wrong or ["- The drills ended with an error and found nothing wrong: see the log."]
     head = "Faults were planted on purpose. A guard that does not name them would miss real ones, too."
     foot = [link("The workflow's run", run_url)] if run_url else []
     return "\n\n".join([head, "\n".join(lines), *foot]) + "\n"

@@ -290,3 +290,33 @@ def test_results_are_never_posted_unchecked(crossed, switchback, monkeypatch):
     assert code == 2
     assert "GITHUB_EVENT_PATH is not set" in err
     assert not (crossed.parents[1] / "report").exists()
+
+
+class TestApprovedFork:
+    """A maintainer named commit and pull request; the results must be theirs."""
+
+    @pytest.fixture
+    def dispatched(self, event, tmp_path, monkeypatch):
+        inputs = {"sha": SHA, "pull_request": "42"}
+        store(tmp_path / "event.json", {"repository": {"full_name": "team/risk"}, "inputs": inputs})
+        monkeypatch.setattr(
+            "ci_tools.report.github.refuse_unless_head", lambda to, sha: event.append(("head", to.number, sha))
+        )
+        return event
+
+    def claim(self, path, **changes):
+        claimed = cases.failing().model_copy(update={"head_sha": SHA, "pull_request": 42} | changes)
+        results.write(claimed, path)
+        return str(path)
+
+    def test_results_are_told_on_the_pull_request_if_that_is_still_its_head(self, dispatched, crossed, switchback):
+        code, _, err = switchback("report", "--from", self.claim(crossed), "--post")
+        assert code == 0, err
+        assert [asked[0] for asked in dispatched] == ["head", "comment"]
+        assert dispatched[0] == ("head", 42, SHA)
+
+    @pytest.mark.parametrize("changes", [{"head_sha": "c0" * 20}, {"pull_request": 43}, {"pull_request": None}])
+    def test_other_results_are_refused(self, dispatched, crossed, switchback, changes):
+        code, _, err = switchback("report", "--from", self.claim(crossed, **changes), "--post")
+        assert (code, dispatched) == (2, [])
+        assert "results are told of what was approved only" in err

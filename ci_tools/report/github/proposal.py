@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from ci_tools.report.github.failures import Deed
 from ci_tools.report.github.session import Patience, connect
@@ -65,10 +66,10 @@ class _Proposal:
 
     def move(self, branch: str, commit: str) -> None:
         """The branch ends with the commit."""
-        ref = f"refs/heads/{branch}"
+        ref, name = f"refs/heads/{branch}", quote(f"heads/{branch}", safe="")
 
         def there() -> bool | None:
-            found = self._send("GET", f"/git/matching-refs/heads/{branch}")
+            found = self._send("GET", f"/git/matching-refs/{name}")
             return True if any(one["ref"] == ref for one in found) else None
 
         def create() -> bool:
@@ -76,7 +77,7 @@ class _Proposal:
             return True
 
         if self._patience.ask(there, self._deed):
-            self._ask("PATCH", f"/git/{ref}", {"sha": commit, "force": True})
+            self._ask("PATCH", f"/git/refs/{name}", {"sha": commit, "force": True})
         else:
             self._patience.create(create, there, self._deed)
 

@@ -96,7 +96,9 @@ def deployment_status(
     environment_url: str | None = None,
     patience: Patience | None = None,
 ) -> None:
-    """Say how a deployment fares. `success` makes earlier deployments to the same environment inactive.
+    """Say how a deployment fares; said again, nothing is added.
+
+    `success` makes earlier deployments to the same environment inactive.
 
     Raises:
         SwitchbackError: there is no such deployment, or the token may not.
@@ -119,7 +121,9 @@ def deployment_status(
             there = (newest.state, newest.description, newest.target_url or "", newest.environment_url or "")
             return newest if there == said else None
 
-        (patience or Patience()).create(create, find, deed)
+        patience = patience or Patience()
+        if patience.ask(find, deed) is None:
+            patience.create(create, find, deed)
 
 
 def shorten(text: str) -> str:

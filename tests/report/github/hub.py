@@ -47,9 +47,10 @@ class Hub:
     """A running server, its state, and what it was asked."""
 
     def __init__(self, routes):
-        self.login, self.permissions = BOT, {"pull-requests", "statuses", "deployments"}
+        self.login, self.permissions = BOT, {"pull-requests", "statuses", "deployments", "issues", "contents"}
         self.pulls = {5: pull_request(5)}
         self.comments, self.statuses, self.deployments, self.deployment_statuses = {}, [], {}, []
+        self.issues, self.merges, self.trees, self.commits, self.branches = {}, {}, {}, {}, {}
         self.requests, self.violations = [], []
         self.first_bodies = {}
         self.validate = None
@@ -92,6 +93,21 @@ class Hub:
             "html_url": f"https://github.com/{REPOSITORY}/pull/{issue}#issuecomment-{number}",
             "issue_url": f"{self.url}/repos/{REPOSITORY}/issues/{issue}",
             "body": body,
+            "user": account(login),
+        }
+        return number
+
+    def issue(self, title, body, labels=(), login=BOT, state="open"):
+        """Somebody opens an issue. Returns its number."""
+        number = self.next_id()
+        self.issues[number] = {
+            "number": number,
+            "url": f"{self.url}/repos/{REPOSITORY}/issues/{number}",
+            "html_url": f"https://github.com/{REPOSITORY}/issues/{number}",
+            "title": title,
+            "body": body,
+            "state": state,
+            "labels": [{"name": name} for name in labels],
             "user": account(login),
         }
         return number

@@ -1,6 +1,8 @@
 """What each request does to a `Hub`: as GitHub documents it, for those that reports send and no others."""
 
-from tests.report.github.hub import REPOSITORY, Reply, account, refusal
+from urllib.parse import unquote
+
+from tests.report.github.hub import REPOSITORY, Reply, account, pull_request, refusal
 
 R = f"/repos/{REPOSITORY}"
 FORBIDDEN = refusal(403, "Resource not accessible by integration")
@@ -103,6 +105,98 @@ def list_deployment_statuses(hub, number, per_page="30", page="1"):
     return paged(hub, f"{R}/deployments/{number}/statuses", statuses[::-1], int(per_page), int(page))
 
 
+def pulls_of_commit(hub, sha, per_page="30", page="1"):
+    """Those that `hub.merges` says were merged as the commit, or hold it."""
+    return paged(hub, f"{R}/commits/{sha}/pulls", hub.merges.get(sha, []), int(per_page), int(page))
+
+
+def list_issues(hub, state="open", labels="", sort="created", per_page="30", page="1"):
+    """The newest first; a pull request is an issue, too."""
+    fitting = [
+        one
+        for _, one in sorted(hub.issues.items(), reverse=True)
+        if state in ("all", one["state"])
+        and set(filter(None, labels.split(","))) <= {label["name"] for label in one["labels"]}
+    ]
+    return paged(hub, f"{R}/issues", fitting, int(per_page), int(page))
+
+
+def create_issue(hub, title, body="", labels=()):
+    if "issues" not in hub.permissions:
+        return FORBIDDEN
+    return Reply(201, hub.issues[hub.issue(title, body, labels, hub.login)])
+
+
+def edit_issue(hub, number, **changes):
+    if "issues" not in hub.permissions:
+        return FORBIDDEN
+    hub.issues[number].update(changes)
+    return Reply(200, hub.issues[number])
+
+
+def create_tree(hub, tree, base_tree):
+    if "contents" not in hub.permissions:
+        return FORBIDDEN
+    sha = f"{hub.next_id():040x}"
+    hub.trees[sha] = {"base_tree": base_tree, "files": {one["path"]: one["content"] for one in tree}}
+    return Reply(201, {"sha": sha})
+
+
+def create_commit(hub, message, tree, parents):
+    if "contents" not in hub.permissions or tree not in hub.trees:
+        return FORBIDDEN
+    sha = f"{hub.next_id():040x}"
+    hub.commits[sha] = {"message": message, "tree": hub.trees[tree], "parents": parents}
+    return Reply(201, {"sha": sha})
+
+
+def matching_refs(hub, beginning):
+    """All that begin so, as GitHub does it."""
+    found = [name for name in sorted(hub.branches) if name.startswith(unquote(beginning))]
+    return Reply(200, [{"ref": f"refs/heads/{name}", "object": {"sha": hub.branches[name]}} for name in found])
+
+
+def create_ref(hub, ref, sha):
+    name = ref.removeprefix("refs/heads/")
+    if "contents" not in hub.permissions:
+        return FORBIDDEN
+    if name in hub.branches:
+        return refusal(422, "Reference already exists")
+    hub.branches[name] = sha
+    return Reply(201, {"ref": ref, "object": {"sha": sha}})
+
+
+def move_ref(hub, name, sha, force=False):
+    if "contents" not in hub.permissions:
+        return FORBIDDEN
+    name = unquote(name)
+    if name not in hub.branches or not force:
+        return refusal(422, "Update is not a fast forward")
+    hub.branches[name] = sha
+    return Reply(200, {"ref": f"refs/heads/{name}", "object": {"sha": sha}})
+
+
+def list_pulls(hub, state, base, head):
+    owner, _, branch = head.partition(":")
+    found = [
+        pull
+        for pull in hub.pulls.values()
+        if (pull["state"], pull.get("base"), pull["head"]["ref"]) == (state, base, branch)
+        and pull["head"]["repo"]["full_name"].startswith(f"{owner}/")
+    ]
+    return Reply(200, found)
+
+
+def create_pull(hub, title, head, base, body=""):
+    if "pull-requests" not in hub.permissions:
+        return FORBIDDEN
+    number = hub.next_id()
+    url = f"https://github.com/{REPOSITORY}/pull/{number}"
+    made = pull_request(number, hub.branches[head], branch=head)
+    hub.pulls[number] = made | {"title": title, "body": body, "base": base, "html_url": url}
+    return Reply(201, hub.pulls[number])
+
+
 def paged(hub, path, every, size, page):
     """A page, and the way to the next one."""
     more = f'<{hub.url}{path}?per_page={size}&page={page + 1}>; rel="next"'
@@ -122,4 +216,15 @@ ROUTES = [
     ("GET", rf"{R}/deployments", list_deployments),
     ("POST", rf"{R}/deployments/(\d+)/statuses", create_deployment_status),
     ("GET", rf"{R}/deployments/(\d+)/statuses", list_deployment_statuses),
+    ("GET", rf"{R}/commits/([0-9a-f]+)/pulls", pulls_of_commit),
+    ("GET", rf"{R}/issues", list_issues),
+    ("POST", rf"{R}/issues", create_issue),
+    ("PATCH", rf"{R}/issues/(\d+)", edit_issue),
+    ("POST", rf"{R}/git/trees", create_tree),
+    ("POST", rf"{R}/git/commits", create_commit),
+    ("GET", rf"{R}/git/matching-refs/heads%2F(.+)", matching_refs),
+    ("POST", rf"{R}/git/refs", create_ref),
+    ("PATCH", rf"{R}/git/refs/heads%2F(.+)", move_ref),
+    ("GET", rf"{R}/pulls", list_pulls),
+    ("POST", rf"{R}/pulls", create_pull),
 ]

@@ -34,6 +34,7 @@ GROUP = {
     "repository": HERE,
     "merge_group": {"head_sha": SHA, "head_ref": "refs/heads/gh-readonly-queue/main/pr-5-c0", "base_sha": FORK_SHA},
 }
+DISPATCH = {"ref": "refs/heads/main", "repository": HERE, "workflow": ".github/workflows/gpu.yml"}
 PUSH = {"ref": "refs/heads/main", "before": FORK_SHA, "after": SHA, "repository": HERE}
 
 
@@ -51,6 +52,11 @@ def with_numbers(*numbers):
     return RUN | {"workflow_run": RUN["workflow_run"] | {"pull_requests": [{"number": n, "id": 1} for n in numbers]}}
 
 
+def typed(number):
+    """A maintainer named a fork's commit."""
+    return DISPATCH | {"inputs": {"sha": FORK_SHA, "pull_request": number}}
+
+
 @pytest.mark.parametrize(
     ("event", "read"),
     [
@@ -60,8 +66,22 @@ def with_numbers(*numbers):
         (with_numbers(5, 6), Event("workflow_run", Head(FORK_SHA, "alice/model", "deeper"), None)),
         (GROUP, Event("merge_group", Head(SHA, "octo/model", "gh-readonly-queue/main/pr-5-c0"), None)),
         (PUSH, Event("push", Head(SHA, "octo/model", "main"), None)),
+        (typed("5"), Event("workflow_dispatch", Head(FORK_SHA, "", ""), 5)),
+        (
+            DISPATCH | {"inputs": {"sha": FORK_SHA, "pull_request": 5}},
+            Event("workflow_dispatch", Head(FORK_SHA, "", ""), 5),
+        ),
     ],
-    ids=["pull_request", "workflow_run of a fork", "workflow_run", "run of two", "merge_group", "push"],
+    ids=[
+        "pull_request",
+        "workflow_run of a fork",
+        "workflow_run",
+        "run of two",
+        "merge_group",
+        "push",
+        "approved fork",
+        "its number as one",
+    ],
 )
 def test_each_event_says_which_commit_it_is_about(written, event, read):
     assert read_event(written(event)) == read
@@ -94,6 +114,9 @@ def test_path_comes_from_the_environment(written, monkeypatch):
         (PUSH | {"repository": {"full_name": "octo/model/../x"}}, "repository.full_name: string should match"),
         (PUSH | {"after": "0" * 40}, "deleted a branch"),
         ({"repository": HERE, "schedule": "0 3 * * *"}, "carries no commit"),
+        (DISPATCH | {"inputs": {"reason": "it is slow"}}, "carries no commit"),
+        (DISPATCH | {"inputs": {"sha": "main", "pull_request": "5"}}, "sha: string should match"),
+        (DISPATCH | {"inputs": {"sha": FORK_SHA, "pull_request": "5; rm"}}, "pull_request"),
     ],
 )
 def test_malformed_event_is_one_error_that_names_the_key(written, event, said):

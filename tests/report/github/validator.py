@@ -18,11 +18,20 @@ PINS = Path(__file__).parent / "npm"
 BUILD = Path(__file__).parents[3] / "build" / "github-description"
 REPOSITORY = "/repos/{owner}/{repo}"
 PATHS = [
+    f"{REPOSITORY}/commits/{{commit_sha}}/pulls",
     f"{REPOSITORY}/commits/{{ref}}/status",
     f"{REPOSITORY}/deployments",
     f"{REPOSITORY}/deployments/{{deployment_id}}/statuses",
+    f"{REPOSITORY}/git/commits",
+    f"{REPOSITORY}/git/matching-refs/{{ref}}",
+    f"{REPOSITORY}/git/refs",
+    f"{REPOSITORY}/git/refs/{{ref}}",
+    f"{REPOSITORY}/git/trees",
+    f"{REPOSITORY}/issues",
     f"{REPOSITORY}/issues/comments/{{comment_id}}",
+    f"{REPOSITORY}/issues/{{issue_number}}",
     f"{REPOSITORY}/issues/{{issue_number}}/comments",
+    f"{REPOSITORY}/pulls",
     f"{REPOSITORY}/pulls/{{pull_number}}",
     f"{REPOSITORY}/statuses/{{sha}}",
 ]
