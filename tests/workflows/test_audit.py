@@ -132,8 +132,8 @@ def of_step(step, text):
 
 
 def of_command(line):
-    """One `switchback …` or `make …`; its text may go to a file."""
-    program, *words = shlex.split(line.partition(" > ")[0])
+    """One `switchback …` or `make …`; its text may go to a file, and it may take the shell's place."""
+    program, *words = shlex.split(line.removeprefix("exec ").partition(" > ")[0])
     if program not in ("switchback", "make") or MEANT_FOR_SHELLS.search(line):
         yield f"`{line}` is not one command of switchback or make"
     elif program == "switchback":
