@@ -13,7 +13,7 @@ with Recorder("runs/seed-1", params=params, seed=1) as run:
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, RecordError, Sw
 from ci_tools.record import energy, files, provenance, ranks, resume, schema, shadow
 from ci_tools.record.ending import NOT_FINISHED, ending
 from ci_tools.record.intervention import Intervention
-from ci_tools.record.loader import Loader, start_epoch
+from ci_tools.record.loader import Loader, by_epochs, seeded, start_epoch
 from ci_tools.record.lock import RecordLock
 from ci_tools.record.schema import Layer, Recovery, Resume
 from ci_tools.record.stop import StopSignals
@@ -55,7 +55,7 @@ class Recorder:
 
     Args:
         path: folder of the record.
-        params: the whole experiment; a change between crash and resume is refused.
+        params: the whole experiment; a change between crash and resume is refused. An entry `seed` is left to `seed`.
         seed: of this run.
         data: files that the run reads; their SHA-256 goes into the record.
         threads: CPU threads of one operation.
@@ -101,7 +101,7 @@ class Recorder:
         self.seed = seed
         self.step = 0
         """Optimizer steps completed."""
-        self._params = provenance.plain(params)
+        self._params = {k: v for k, v in provenance.plain(params).items() if (k, v) != ("seed", seed)}
         self._data, self._threads, self._keep = list(data), threads, keep
         self._every = {"evaluate": evaluate_every, "checkpoint": checkpoint_every, "probe": probe_every}
         self._every["shadow"] = shadow_every
@@ -199,7 +199,7 @@ class Recorder:
 
     def steps(
         self, loader: Loader[Any], total: int, recover: Callable[[], None] | None = None
-    ) -> Iterator[tuple[int, Any]]:
+    ) -> Generator[tuple[int, Any]]:
         """Yield (step, batch) up to step `total`, from wherever the run stands.
 
         Args:
@@ -238,6 +238,12 @@ class Recorder:
                     if self.step == total:
                         break
                     self._tape.fetching()
+
+    def epochs(self, loader: Any, total: int, recover: Callable[[], None] | None = None) -> Iterator[tuple[int, Any]]:
+        """`steps` for a loop over epochs: yield (epoch, its batches) up to epoch `total`. Takes a `DataLoader`, too."""
+        ordered = seeded(loader, self.seed, self.rank, self.world)
+        per_epoch = len(ordered.batch_sampler)
+        return by_epochs(self.steps(ordered, total * per_epoch, recover), per_epoch)
 
     def micro_batches(self, batch: B, parts: int = 1) -> Iterator[tuple[B, float]]:
         """Split a batch of tensors [B, …] into `parts`, each with its share of the loss.
