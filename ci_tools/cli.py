@@ -14,7 +14,7 @@ from ci_tools.harmless import in_log
 try:
     import typer
 
-    from ci_tools import cli_github, cli_release
+    from ci_tools import cli_adopt, cli_github, cli_release
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
     sys.exit(INTERRUPTED)
 
@@ -30,6 +30,7 @@ schemas = typer.Typer(help="Print a configuration file's JSON Schema.", no_args_
 app.add_typer(schemas, name="schema")
 app.add_typer(cli_release.app)
 app.add_typer(cli_github.app)
+app.add_typer(cli_adopt.app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Settings = Annotated[

@@ -1,0 +1,81 @@
+"""The files that an adopted repository gets, as text by path."""
+
+from collections.abc import Sequence
+from io import StringIO
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from ci_tools import __version__
+from ci_tools.adopt import workflows
+from ci_tools.adopt.pipeline import dvc_yaml, params_yaml
+from ci_tools.adopt.repository import REQUIREMENTS, Repository
+
+SOURCE = f"git+https://github.com/switchback-ci/switchback@v{__version__}"
+"""Where CI of an adopted repository installs this package from, unless it is told otherwise."""
+EXTRAS = "adopt,report,serve,track"
+TESTS = "tests/model"
+ACCEPTANCE = (
+    "conftest.py",
+    "test_artifact.py",
+    "test_quality.py",
+    "test_reproducibility.py",
+    "test_training.py",
+)
+_IGNORED_BY_GIT = (
+    "/runs/", "/evaluation/", "/export/", "/fingerprint/", "/gates/", "/report/", "/wandb/", "/bundles/",
+    "/.dvc-storage/", "/.switchback/", "__pycache__/",
+)  # fmt: skip
+_IGNORED_BY_DVC = (".venv", ".git", ".dvc-storage", ".switchback", "__pycache__", "runs/.*.lock")
+_DVC_CONFIG = """\
+[core]
+    analytics = false
+    autostage = false
+    remote = local
+['remote "local"']
+    url = ../.dvc-storage
+"""
+_DVC_IGNORED = "/config.local\n/tmp\n/cache\n"
+
+
+def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
+    """Every file by its path from the root, as it should read afterwards.
+
+    Files that are extended, .gitignore for instance, hold what the repository has in them already.
+
+    Args:
+        repository: as it is now.
+        source: what pip installs this package from: a `git+https://…` address, or a folder.
+
+    Raises:
+        ConfigError: there is a params.yaml, and it is no YAML mapping.
+    """
+    root = repository.root
+    params = params_yaml(repository.training, root / "params.yaml")
+    stages = dvc_yaml(repository.training, YAML(typ="safe", pure=True).load(StringIO(params)))
+    found = {
+        "params.yaml": params,
+        "dvc.yaml": stages,
+        "gates.yaml": workflows.template("gates.yaml"),
+        "release.yaml": workflows.template("release.yaml"),
+        REQUIREMENTS: f"# What `switchback` needs beside the project's own packages.\n"
+        f"switchback-ci[{EXTRAS}] @ {Path(source).resolve().as_uri() if Path(source).is_dir() else source}\n",
+        ".dvc/config": _DVC_CONFIG,
+        ".dvc/.gitignore": _DVC_IGNORED,
+        ".dvcignore": _with_lines(root / ".dvcignore", _IGNORED_BY_DVC),
+        ".gitignore": _with_lines(root / ".gitignore", _IGNORED_BY_GIT),
+    }
+    found |= {f"{TESTS}/{name}": workflows.template(f"{TESTS}/{name}.in") for name in ACCEPTANCE}
+    if repository.elsewhere:
+        return found
+    own = root / "dvc.yaml"
+    return found | workflows.wanted(repository, own.read_text(encoding="utf-8") if own.exists() else stages)
+
+
+def _with_lines(path: Path, lines: Sequence[str]) -> str:
+    """The file with these lines, those that it lacks at its end."""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    known = {line.strip().strip("/") for line in before.splitlines()}
+    missing = [line for line in lines if line.strip("/") not in known]
+    separator = "\n" if missing and before and not before.endswith("\n") else ""
+    return "".join([before, separator, *(f"{line}\n" for line in missing)])

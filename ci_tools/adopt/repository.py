@@ -1,0 +1,104 @@
+"""What `switchback init` finds out about a repository, so that it need not ask."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci_tools.adopt.training import Training, find
+from ci_tools.errors import ConfigError, DependencyUnavailable
+
+REQUIREMENTS = "requirements-switchback.txt"
+OLDEST = (3, 11)
+"""Python that this package needs."""
+_GITHUB = re.compile(r"github\.com[:/](?P<name>[^/]+/[^/]+?)(?:\.git)?/?$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """One git repository, looked at from its root."""
+
+    root: Path
+    branch: str
+    """What pull requests are merged into."""
+    github: str
+    """OWNER/NAME; empty where the remote is none of GitHub's."""
+    elsewhere: str
+    """Address of a remote on another host; empty without one."""
+    python: str
+    """Version that CI installs, e.g. 3.12."""
+    packages: str
+    """What pip installs for the project, as its arguments."""
+    training: Training
+
+
+def look(script: str = "") -> Repository:
+    """The repository of the working directory.
+
+    Raises:
+        DependencyUnavailable: git is not installed.
+        ConfigError: this is not the root of a git repository, or its training script is not found.
+    """
+    here = Path.cwd()
+    root = _asked("rev-parse", "--show-toplevel")
+    if not root:
+        raise ConfigError("not a git repository", where=here, fix="run `git init` here first")
+    if Path(root).resolve() != here.resolve():
+        raise ConfigError("not the root of the repository", where=here, fix=f"run it in {root}")
+    names = _asked("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    remote = _asked("remote", "get-url", "origin")
+    on_github = _GITHUB.search(remote)
+    return Repository(
+        root=here,
+        branch=_branch(),
+        github=on_github["name"] if on_github else "",
+        elsewhere="" if on_github else remote,
+        python=_python(here),
+        packages=_packages(here),
+        training=find(here, [name for name in names if name], script),
+    )
+
+
+def _branch() -> str:
+    """The remote's default branch, else `main` or `master` where there is one, else the one that is checked out."""
+    followed = _asked("symbolic-ref", "--short", "refs/remotes/origin/HEAD").partition("/")[2]
+    known = _asked("for-each-ref", "--format=%(refname:short)", "refs/heads/main", "refs/heads/master").split()
+    return followed or next(iter(known), "") or _asked("symbolic-ref", "--short", "HEAD") or "main"
+
+
+def _python(root: Path) -> str:
+    """From .python-version or pyproject.toml; else, or where that is too old, the one that runs now."""
+    texts = [_text(root / ".python-version")]
+    try:
+        texts.append(str(tomllib.loads(_text(root / "pyproject.toml")).get("project", {}).get("requires-python", "")))
+    except tomllib.TOMLDecodeError:
+        texts.append("")  # whoever builds the project is told by its tools
+    found = (re.match(r"\s*(?:>=|~=|==)?\s*(3)\.(\d+)", text) for text in texts)
+    versions = [(int(one[1]), int(one[2])) for one in found if one]
+    wanted = next((version for version in versions if version >= OLDEST), sys.version_info[:2])
+    return ".".join(map(str, wanted))
+
+
+def _packages(root: Path) -> str:
+    """The project's own requirements, as far as files say them, and what `switchback` needs."""
+    known = [f"--requirement {name}" for name in ("requirements.txt",) if (root / name).exists()]
+    known += ["--editable ."] if "[project]" in _text(root / "pyproject.toml") or (root / "setup.py").exists() else []
+    return " ".join([*known, f"--requirement {REQUIREMENTS}"])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _asked(*arguments: str) -> str:
+    """What git answers; empty where it refuses."""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
+    return done.stdout.strip("\n") if done.returncode == 0 else ""

@@ -1,0 +1,33 @@
+"""The command of `switchback` that adopts a repository. It imports what it needs inside itself, as in cli.py."""
+
+from typing import Annotated
+
+import typer
+
+from ci_tools.console import machine_output, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    script: Annotated[str, typer.Option(metavar="FILE", help="The training script, where it is not found.")] = "",
+    source: Annotated[
+        str, typer.Option("--install", metavar="WHAT", help="What pip installs Switchback from, in CI.")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change, as a diff.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Give this repository what CI of its model needs.
+
+    Stages, policies, acceptance tests and workflows around its own training script. Files that are there stay.
+    """
+    with machine_output(as_json):
+        from ci_tools.adopt import adopt
+
+        done = adopt(script, source, force=force, dry=dry)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        typer.echo(str(done))

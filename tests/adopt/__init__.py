@@ -1,0 +1,1 @@
+"""`switchback init` on repositories that know nothing of it."""

@@ -1,0 +1,175 @@
+"""`switchback init` from the command line."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ci_tools.adopt.files import EXTRAS
+from ci_tools.adopt.repository import look
+from ci_tools.config import load, read_yaml
+from ci_tools.gates import policy as gates
+from ci_tools.release.judge import policy as releases
+
+ROOT = Path(__file__).parents[2]
+
+
+def contents(root):
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and ".git/" not in str(path)
+    }
+
+
+def test_everything_is_detected_and_written_and_the_next_step_is_said(stranger, switchback):
+    code, out, err = switchback("init")
+    assert (code, err) == (0, "")
+    assert "training: train.py (python train.py)" in out
+    assert "new       dvc.yaml" in out
+    assert "run.epochs(loader, args.epochs)" in out
+    assert read_yaml("params.yaml")["train"] == {"epochs": 12, "batch_size": 64, "width": 64, "lr": 3e-3}
+    (train,) = [stage for name, stage in read_yaml("dvc.yaml")["stages"].items() if name == "train"]
+    assert train["cmd"] == (
+        "python train.py --seed ${item.seed} --epochs ${train.epochs} --batch-size ${train.batch_size} "
+        "--width ${train.width} --lr ${train.lr}"
+    )
+    assert load(gates.FILE, gates.Policy) == gates.Policy(gates={"stragglers": gates.Rule(blocks=False)})
+    assert releases.load()
+
+
+def test_dvc_accepts_the_stages(stranger, switchback):
+    from dvc.repo import Repo
+
+    switchback("init")
+    assert [stage.addressing for stage in Repo(str(stranger)).index.stages] == [
+        "fingerprint", "train@1", "train@2", "train@3"
+    ]  # fmt: skip
+
+
+def test_again_there_is_nothing_to_do(stranger, switchback):
+    switchback("init")
+    before = contents(stranger)
+    code, out, _ = switchback("init")
+    assert code == 0
+    assert "nothing to do" in out
+    assert contents(stranger) == before
+
+
+def test_dry_run_writes_nothing_and_its_diff_makes_the_same_files(stranger, switchback):
+    Path(".gitignore").write_text("mine")
+    before = contents(stranger)
+    _, out, _ = switchback("init", "--dry-run")
+    assert contents(stranger) == before
+    subprocess.run(["git", "apply", "-"], input=out, text=True, check=True)
+    applied = contents(stranger)
+    _, out, _ = switchback("init")
+    assert "nothing to do" in out
+    assert contents(stranger) == applied
+
+
+def test_own_files_stay_without_force(stranger, switchback):
+    Path("gates.yaml").write_text("false_alarms: 0.05\n")
+    _, out, _ = switchback("init")
+    assert "kept      gates.yaml (yours; --force replaces it)" in out
+    assert Path("gates.yaml").read_text() == "false_alarms: 0.05\n"
+    _, out, _ = switchback("init", "--force")
+    assert "replaced  gates.yaml" in out
+
+
+def test_own_params_gain_what_the_pipeline_needs_and_training_follows_all_of_them(stranger, switchback):
+    Path("params.yaml").write_text("model: {width: 8}\ntrain: {lr: 0.1}")
+    switchback("init")
+    assert Path("params.yaml").read_text().startswith("model: {width: 8}\ntrain: {lr: 0.1}\nseeds: [1, 2, 3]")
+    train = read_yaml("dvc.yaml")["stages"]["train"]
+    assert train["cmd"] == "python train.py --seed ${item.seed} --lr ${train.lr}"
+    assert train["params"] == ["model", "train"]
+
+
+def test_ordinary_pytest_passes_the_acceptance_tests_by(stranger, switchback):
+    switchback("init")
+    Path("tests/test_own.py").write_text("def test_own():\n    pass\n")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+
+
+def test_json_holds_what_was_found(stranger, switchback):
+    code, out, _ = switchback("init", "--dry-run", "--json")
+    told = json.loads(out)
+    assert (code, told["written"], told["found"]["branch"]) == (0, False, "trunk")
+    assert {"path": "dvc.yaml", "kind": "new"} in told["files"]
+
+
+def test_extras_that_are_installed_exist():
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(EXTRAS.split(",")) <= known.keys()
+
+
+def test_folder_is_installed_from_by_its_address(stranger, switchback):
+    switchback("init", "--install", str(ROOT))
+    assert f"@ {ROOT.as_uri()}\n" in Path("requirements-switchback.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"tests/model/test_units.py": ""}, "tests/model: holds test_units.py"),
+        ({"params.yaml": "[1]"}, "params.yaml: must hold a mapping"),
+        ({"tests": ""}, "tests: is a file, where a folder is needed"),
+    ],
+)
+def test_what_stands_in_the_way_is_one_line_and_nothing_is_written(stranger, switchback, files, words):
+    for name, text in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text)
+    before = contents(stranger)
+    code, _, err = switchback("init")
+    assert (code, err.count("\n")) == (2, 1)
+    assert words in err
+    assert contents(stranger) == before
+
+
+@pytest.mark.parametrize("place", ["..", "inside"])
+def test_place_that_is_no_root_of_a_repository_is_refused(stranger, switchback, monkeypatch, place):
+    Path("inside").mkdir()
+    monkeypatch.chdir(place)
+    code, _, err = switchback("init")
+    assert code == 2
+    assert "git repository" in err or "not the root" in err
+
+
+class TestLook:
+    @pytest.mark.parametrize(
+        "address", ["git@github.com:me/it.git", "https://github.com/me/it", "ssh://git@github.com/me/it/"]
+    )
+    def test_remote_on_github(self, stranger, git, address):
+        git("remote", "add", "origin", address)
+        assert look().github == "me/it"
+
+    def test_remote_elsewhere_gets_no_workflows(self, stranger, git, switchback):
+        git("remote", "add", "origin", "https://gitlab.example.org/me/it.git")
+        _, out, _ = switchback("init")
+        assert "your remote is https://gitlab.example.org/me/it.git" in out
+        assert not Path(".github").exists()
+
+    @pytest.mark.parametrize(
+        ("files", "python"),
+        [
+            ({".python-version": "3.12.4\n"}, "3.12"),
+            ({"pyproject.toml": '[project]\nrequires-python = ">=3.13"'}, "3.13"),
+            ({".python-version": "3.8", "pyproject.toml": '[project]\nrequires-python = "~=3.12"'}, "3.12"),
+        ],
+    )
+    def test_python_that_the_project_asks_for(self, stranger, files, python):
+        for name, text in files.items():
+            Path(name).write_text(text)
+        assert look().python == python
+
+    def test_requirements_of_the_project(self, stranger):
+        Path("requirements.txt").write_text("torch\n")
+        Path("pyproject.toml").write_text("[project]\nname = 'it'\n")
+        own = "--requirement requirements.txt --editable . --requirement requirements-switchback.txt"
+        assert look().packages == own

@@ -1,0 +1,119 @@
+"""The workflows that an adopted repository gets hang together, and do what this repository's own do."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from ci_tools.adopt import workflows
+from ci_tools.adopt.repository import look
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = "export/model.onnx data/profile.json"
+
+
+@pytest.fixture
+def written(stranger):
+    """Text by path, for a repository that exports a model and profiles its data."""
+    return workflows.wanted(look(), EVERYTHING)
+
+
+def parsed(written):
+    yaml = YAML(typ="safe", pure=True)
+    return {path: yaml.load(text) for path, text in written.items() if path.endswith(".yml")}
+
+
+def steps(workflow):
+    jobs = workflow["jobs"].values() if "jobs" in workflow else [workflow["runs"]]
+    return [step for job in jobs for step in job.get("steps", [])]
+
+
+def test_every_file_that_is_called_is_there(written):
+    called = {name for text in written.values() for name in re.findall(r"uses: \./(\S+)", text)}
+    assert called
+    for name in called:
+        assert name in written or f"{name}/action.yml" in written, name
+
+
+def test_steps_need_no_makefile_of_ours(written):
+    lines = [step["run"] for workflow in parsed(written).values() for step in steps(workflow) if "run" in step]
+    programs = {" ".join(line.split()[:2]) for line in lines}
+    assert {program for program in programs if not program.startswith("switchback ")} == {
+        "python -m", "make --file=.github/required.mk"
+    }  # fmt: skip
+
+
+def test_report_listens_to_workflows_that_exist(written):
+    workflows_written = parsed(written)
+    names = {workflow["name"] for path, workflow in workflows_written.items() if "/workflows/" in path}
+    assert set(workflows_written[".github/workflows/report.yml"]["on"]["workflow_run"]["workflows"]) <= names
+
+
+def test_branch_python_and_packages_are_the_repositorys(stranger):
+    written = workflows.wanted(replace(look(), branch="trunk", python="3.13", packages="--editable ."), EVERYTHING)
+    assert parsed(written)[".github/workflows/release.yml"]["on"]["push"]["branches"] == ["trunk"]
+    action = parsed(written)[".github/actions/setup/action.yml"]
+    assert action["inputs"]["python-version"]["default"] == "3.13"
+    assert steps(action)[-1]["run"] == "python -m pip install --editable ."
+    assert not re.search(r"@[A-Z]+@", "".join(written.values()))
+
+
+def test_without_a_model_there_is_no_release_and_without_a_profile_no_retraining(stranger):
+    def names(stages):
+        return {Path(path).name for path in workflows.wanted(look(), stages)}
+
+    assert names(EVERYTHING) - names("data/profile.json") == {"release.yml", "rollback.yml"}
+    assert names(EVERYTHING) - names("export/model.onnx") == {"retrain.yml"}
+    assert names("") >= {"_experiment.yml", "gpu.yml", "report.yml", "smoke.yml"}
+
+
+def test_actions_are_those_of_this_repository(written):
+    def pins(text):
+        return set(re.findall(r"uses: ([^.\s]\S+ # v\S+)", text))
+
+    known = {pin for path in (ROOT / ".github").rglob("*.yml") for pin in pins(path.read_text())}
+    assert set().union(*map(pins, written.values())) <= known
+
+
+def test_inputs_of_actions_and_workflows_are_declared(written):
+    known = parsed(written)
+    for workflow in known.values():
+        for caller in (*steps(workflow), *workflow.get("jobs", {}).values()):
+            if str(caller.get("uses", "")).startswith("./"):
+                name = caller["uses"].removeprefix("./")
+                called = known.get(name) or known[f"{name}/action.yml"]
+                declared = called.get("inputs") or called["on"]["workflow_call"]["inputs"]
+                assert caller.get("with", {}).keys() <= declared.keys(), name
+
+
+def test_wheel_holds_what_a_checkout_has_elsewhere():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    expected = {source: f"ci_tools/adopt/template/{name}" for name, source in workflows.SHIPPED.items()}
+    assert settings["force-include"] == expected
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@pytest.mark.parametrize(
+    ("results", "may_skip", "ok"),
+    [
+        ({"a": "success", "b": "success"}, "", True),
+        ({"a": "success", "b": "skipped"}, "b c", True),
+        ({"a": "success", "b": "skipped"}, "a", False),
+        ({"a": "failure", "b": "success"}, "a", False),
+        ({"a": "cancelled"}, "a", False),
+    ],
+)
+def test_required_passes_only_where_every_job_did_what_it_should(results, may_skip, ok):
+    needs = json.dumps({name: {"result": result, "outputs": {}} for name, result in results.items()})
+    file = ROOT / "ci_tools/adopt/template/github/required.mk"
+    done = subprocess.run(
+        ["make", f"--file={file}", "required"], env=os.environ | {"NEEDS": needs, "MAY_SKIP": may_skip}, check=False
+    )
+    assert (done.returncode == 0) == ok
