@@ -21,13 +21,15 @@ def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: in
 
     Args:
         root: of the run; evaluation/metrics.json may be missing there.
-        verdicts: among them those of `quality_against_main`, whose evidence holds both arms by seed.
+        verdicts: among them those of `quality_against_main`, whose evidence holds both arms by seed, and those of
+            `quality_floor`, which hold a metric that only training measured.
         settings: says for which metrics higher is better.
         seeds: of the run.
     """
     evaluation = read_object(root / "evaluation/metrics.json")
     release, spread = _mapping(evaluation, "release"), _mapping(evaluation, "seeds")
     compared = {one.subject: one for one in verdicts if one.gate == "quality_against_main"}
+    floors = {one.subject: one for one in verdicts if one.gate == "quality_floor"}
     found = []
     for metric in list(dict.fromkeys([*settings.metrics, *release, *spread, *compared]))[:_METRICS]:
         over_seeds = _mapping(spread, metric)
@@ -39,6 +41,8 @@ def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: in
             sd=sd if seeds > 1 else None,
             seeds=seeds,
         )
+        if row.here is None and metric in floors:
+            row = _over_seeds(row, floors[metric])
         found.append(_against_main(row, compared[metric]) if metric in compared else row)
     return tuple(found)
 
@@ -83,6 +87,12 @@ def _metrics_of(row: Mapping[str, Any]) -> Iterable[str]:
 
 def _higher_is_better(metric: str, settings: Policy) -> bool:
     return metric not in settings.metrics or settings.metrics[metric].higher_is_better
+
+
+def _over_seeds(row: Metric, verdict: Verdict) -> Metric:
+    values = list(_numbers(verdict.evidence.get("value by seed")))
+    known = {"here": fmean(values), "sd": stdev(values) if len(values) > 1 else None} if values else {}
+    return row.model_copy(update=known)
 
 
 def _against_main(row: Metric, verdict: Verdict) -> Metric:

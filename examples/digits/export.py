@@ -6,6 +6,7 @@ Writes export/model.onnx and export/parity.json, the file that the gate `onnx_pa
 import argparse
 import hashlib
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -14,10 +15,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from ci_tools.errors import run_stage
-from ci_tools.record import Record, open_record
 from safetensors.torch import load_file
 
+from ci_tools.errors import run_stage
+from ci_tools.record import Record, open_record
 from data import read
 from network import INK, SIDE, DigitNetwork, Released
 
@@ -51,6 +52,7 @@ def released(record: Record) -> Released:
 
 def graph(model: Released, record: Record) -> onnx.ModelProto:
     """Input `numeric`, outputs `probability` and `confidence`, all with a free batch axis."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses packages that this graph does not use
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about its own deprecations
         program = torch.onnx.export(

@@ -5,10 +5,10 @@ import math
 import sys
 
 import torch
-from ci_tools.errors import run_stage
-from ci_tools.record import Recorder, SeededBatches, SeededLoader
 from torch.nn import functional as F
 
+from ci_tools.errors import run_stage
+from ci_tools.record import Recorder, SeededBatches, SeededLoader
 from data import FOLDER, Digits, read
 from network import CLASSES, DigitNetwork
 
@@ -62,9 +62,11 @@ def margin_of(logits_BK: torch.Tensor, label_B: torch.Tensor) -> torch.Tensor:
 
 
 def with_wrong_labels(rows: Digits, share: float) -> Digits:
-    """The planted fault: this share of the rows says that it shows the next digit."""
-    wrong_N = torch.rand(len(rows.label), generator=torch.Generator().manual_seed(0)) < share
-    return rows._replace(label=torch.where(wrong_N, (rows.label + 1) % CLASSES, rows.label))
+    """The planted fault: this share of the rows says that it shows some other digit."""
+    generator = torch.Generator().manual_seed(0)  # the same rows, whatever the seed of training
+    wrong_N = torch.rand(len(rows.label), generator=generator) < share
+    other_N = (rows.label + torch.randint(1, CLASSES, rows.label.shape, generator=generator)) % CLASSES
+    return rows._replace(label=torch.where(wrong_N, other_N, rows.label))
 
 
 def main() -> int:

@@ -94,6 +94,14 @@ def test_integers_beyond_all_floats_are_left_out(run):
     assert made.metrics[0].here is None
 
 
+def test_metric_that_only_training_measured_is_taken_from_its_floor(run):
+    (run / "evaluation/metrics.json").unlink()
+    by_seed = {"value by seed": {"3": 0.9, "4": 0.8, "5": "nan"}}
+    judge(run, verdict("quality_floor", subject="average_precision", evidence=by_seed))
+    made = next(metric for metric in build(run).metrics if metric.metric == "average_precision")
+    assert (made.here, made.sd) == (pytest.approx(0.85), pytest.approx(0.0707, abs=1e-4))
+
+
 @pytest.mark.parametrize("file", ["evaluation/metrics.json", "evaluation/slices.json", ".switchback/walk.json"])
 def test_file_nested_without_end_is_as_good_as_none(run, file):
     store(run / file, {})

@@ -5,6 +5,7 @@ base revision's.
 from pathlib import Path
 
 import pytest
+
 from ci_tools.gates.artifact import latency, model_size, no_pickle, onnx_parity
 
 exported = pytest.mark.skipif(

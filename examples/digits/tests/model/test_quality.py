@@ -1,6 +1,7 @@
 """The model is good enough, and no worse than the base revision's, in every metric that gates.yaml names."""
 
 import pytest
+
 from ci_tools.gates import policy as policies
 from ci_tools.gates.quality import quality_against_main, quality_floor
 

@@ -1,6 +1,7 @@
 """Every run of every seed converged, with healthy gradients, and learned from labels that are right."""
 
 import pytest
+
 from ci_tools.gates.convergence import divergence, plateau, slow_convergence
 from ci_tools.gates.gradients import dead_units, gradient_noise, gradient_spikes, update_ratio, vanishing_gradients
 from ci_tools.gates.labels import label_noise
