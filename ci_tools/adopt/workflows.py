@@ -7,16 +7,17 @@ import ci_tools
 from ci_tools.adopt.repository import Repository
 
 FOLDER = ".github"
-ALWAYS = ("_experiment.yml", "gpu.yml", "report.yml")
-"""Train, judge and report."""
+ALWAYS = ("_experiment.yml", "_store.yml", "gpu.yml", "report.yml")
+"""Train, judge and report, and keep what was computed."""
 WITH_MODEL = ("release.yml", "rollback.yml")
 """Need a model that can be released."""
 WITH_DATA = ("retrain.yml",)
 """Need a profile of the data."""
-_OWN = ("actions/setup/action.yml", "workflows/smoke.yml", "required.mk")
+_OWN = ("actions/setup/action.yml", "workflows/smoke.yml")
+_REQUIRED = f"{FOLDER}/required.py"
 _TEMPLATE = Path(__file__).parent / "template"
 _CHECKOUT = Path(ci_tools.__file__).parents[1]
-SHIPPED = {"workflows": ".github/workflows", "release.yaml": "release.yaml"}
+SHIPPED = {"workflows": ".github/workflows", "release.yaml": "release.yaml", "required.py": "ci_tools/required.py"}
 """By place in `template` of an installed package: where a checkout has it, so that each exists once."""
 
 
@@ -42,6 +43,7 @@ def wanted(repository: Repository, stages: str) -> dict[str, str]:
     names += WITH_DATA if "data/profile.json" in stages else ()
     found = {f"{FOLDER}/{name}": template(f"github/{name}") for name in _OWN}
     found |= {f"{FOLDER}/workflows/{name}": template(f"workflows/{name}") for name in names}
+    found[_REQUIRED] = template("required.py")
     return {path: _fitted(text, repository) for path, text in found.items()}
 
 
@@ -57,4 +59,4 @@ def _replacements(repository: Repository) -> Iterator[tuple[str, str]]:
     yield "branches: [main]", f"branches: [{repository.branch}]"
     # The code of an adopted repository is the business of its own workflows.
     yield "workflows: [CI, Experiment]", "workflows: [Smoke, Experiment]"
-    yield "run: make required", f"run: make --file={FOLDER}/required.mk required"
+    yield "run: make required", f"run: python3 {_REQUIRED}"

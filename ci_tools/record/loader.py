@@ -80,8 +80,9 @@ def seeded(loader: Any, seed: int, rank: int = 0, world: int = 1) -> Loader[Any]
     if type(loader.sampler) not in (RandomSampler, SequentialSampler):
         rule = "it would be replaced by the seeded order"
         raise DataError(f"draws by a {type(loader.sampler).__name__}", where=where, rule=rule, fix=fix)
-    order = SeededBatches(len(loader.dataset), loader.batch_size * world, seed, rank=rank, world=world)
-    return DataLoader(loader.dataset, batch_sampler=order, **{name: getattr(loader, name) for name in _KEPT})
+    samples: Any = loader.dataset
+    order: Any = SeededBatches(len(samples), loader.batch_size * world, seed, rank=rank, world=world)
+    return DataLoader(samples, batch_sampler=order, **{name: getattr(loader, name) for name in _KEPT})
 
 
 def by_epochs(steps: Generator[tuple[int, Any]], per_epoch: int) -> Iterator[tuple[int, Iterator[Any]]]:

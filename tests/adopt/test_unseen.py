@@ -10,7 +10,7 @@ from ci_tools.gates import files
 from ci_tools.gates.verdict import Outcome
 from tests.adopt.conftest import UNSEEN
 
-GATES = "metrics:\n  accuracy: { floor: 0.85, margin: 0.02 }\n"
+FLOOR = "metrics:\n  accuracy: { floor: 0.85, margin: 0.02 }\n"
 SILENT = {"onnx_parity", "model_size", "latency"}
 """Gates over a model that is exported: there is none."""
 
@@ -27,7 +27,9 @@ def adopted(stranger, switchback, git):
     """The same after `switchback init`, the ten lines, and a floor."""
     assert switchback("init")[0] == 0
     Path("train.py").write_text((UNSEEN / "adopted/train.py").read_text())
-    Path("gates.yaml").write_text(GATES)
+    gates = Path("gates.yaml").read_text()
+    assert "metrics: {}\n" in gates
+    Path("gates.yaml").write_text(gates.replace("metrics: {}\n", FLOOR))
     git("add", "--all")
     git("commit", "--quiet", "-m", "Adopt")
     return stranger

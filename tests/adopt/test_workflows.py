@@ -3,8 +3,8 @@
 import json
 import os
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ci_tools.adopt import workflows
 from ci_tools.adopt.repository import look
 
 ROOT = Path(__file__).parents[2]
+EXPERIMENT = ".github/workflows/_experiment.yml"
 EVERYTHING = "export/model.onnx data/profile.json"
 
 
@@ -36,7 +37,7 @@ def steps(workflow):
 
 
 def test_every_file_that_is_called_is_there(written):
-    called = {name for text in written.values() for name in re.findall(r"uses: \./(\S+)", text)}
+    called = {name for text in written.values() for name in re.findall(r"uses: [.$]/(\S+)", text)}
     assert called
     for name in called:
         assert name in written or f"{name}/action.yml" in written, name
@@ -44,10 +45,13 @@ def test_every_file_that_is_called_is_there(written):
 
 def test_steps_need_no_makefile_of_ours(written):
     lines = [step["run"] for workflow in parsed(written).values() for step in steps(workflow) if "run" in step]
-    programs = {" ".join(line.split()[:2]) for line in lines}
-    assert {program for program in programs if not program.startswith("switchback ")} == {
-        "python -m", "make --file=.github/required.mk"
-    }  # fmt: skip
+    others = {line for line in lines if not line.removeprefix("exec ").startswith("switchback ")}
+    assert {" ".join(line.split()[:3]) for line in others} == {"python -m pip", "python3 .github/required.py"}
+
+
+def test_release_is_rehearsed_only_where_there_is_a_model(written):
+    found = [step for step in steps(parsed(written)[EXPERIMENT]) if step.get("run") == "switchback rehearse"]
+    assert all("hashFiles('export/model.onnx') != ''" in step["if"] for step in found)
 
 
 def test_report_listens_to_workflows_that_exist(written):
@@ -86,10 +90,10 @@ def test_inputs_of_actions_and_workflows_are_declared(written):
     known = parsed(written)
     for workflow in known.values():
         for caller in (*steps(workflow), *workflow.get("jobs", {}).values()):
-            if str(caller.get("uses", "")).startswith("./"):
-                name = caller["uses"].removeprefix("./")
+            if str(caller.get("uses", "")).startswith(("./", "$/")):
+                name = caller["uses"][2:]
                 called = known.get(name) or known[f"{name}/action.yml"]
-                declared = called.get("inputs") or called["on"]["workflow_call"]["inputs"]
+                declared = called.get("inputs") or (called["on"]["workflow_call"] or {}).get("inputs", {})
                 assert caller.get("with", {}).keys() <= declared.keys(), name
 
 
@@ -99,21 +103,10 @@ def test_wheel_holds_what_a_checkout_has_elsewhere():
     assert settings["force-include"] == expected
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-@pytest.mark.parametrize(
-    ("results", "may_skip", "ok"),
-    [
-        ({"a": "success", "b": "success"}, "", True),
-        ({"a": "success", "b": "skipped"}, "b c", True),
-        ({"a": "success", "b": "skipped"}, "a", False),
-        ({"a": "failure", "b": "success"}, "a", False),
-        ({"a": "cancelled"}, "a", False),
-    ],
-)
-def test_required_passes_only_where_every_job_did_what_it_should(results, may_skip, ok):
-    needs = json.dumps({name: {"result": result, "outputs": {}} for name, result in results.items()})
-    file = ROOT / "ci_tools/adopt/template/github/required.mk"
-    done = subprocess.run(
-        ["make", f"--file={file}", "required"], env=os.environ | {"NEEDS": needs, "MAY_SKIP": may_skip}, check=False
-    )
-    assert (done.returncode == 0) == ok
+def test_aggregator_runs_without_any_package_of_ours(written, tmp_path):
+    file = tmp_path / "required.py"
+    file.write_text(written[".github/required.py"])
+    for result, code in (("success", 0), ("failure", 1)):
+        environment = {"NEEDS": json.dumps({"a": {"result": result}}), "PATH": os.environ["PATH"]}
+        done = subprocess.run([sys.executable, "-I", "-S", file], env=environment, capture_output=True, check=False)
+        assert done.returncode == code
