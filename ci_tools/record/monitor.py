@@ -37,10 +37,11 @@ class GradientMonitor:
         """Current gradient of each layer; a single zero where a layer took no part in the step."""
         return [self._no_gradient if p.grad is None else p.grad for p in self.parameters]
 
-    def observe(self, loss: Tensor, max_norm: float = 0.0) -> None:
+    def observe(self, loss: Tensor, max_norm: float = 0.0, *, clips: bool = True) -> None:
         """Measure loss and gradients; then, if `max_norm` > 0, scale the gradients down to that total L2 norm.
 
-        The statistics are those before clipping; the clip coefficient tells the norm after it.
+        The statistics are those before clipping; the clip coefficient tells the norm after it. Without `clips` the
+        gradients stay as they are, for somebody else to clip.
         """
         gradients = self.gradients()
         plain = [g.coalesce().values() if g.is_sparse else g for g in gradients]
@@ -57,7 +58,8 @@ class GradientMonitor:
         if max_norm > 0:
             total = torch.linalg.vector_norm(torch.stack(norms))
             clip = (max_norm / (total + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_([g for g in gradients if g is not self._no_gradient], clip)
+            if clips:
+                torch._foreach_mul_([g for g in gradients if g is not self._no_gradient], clip)
         torch.stack([loss.detach().to(torch.float32), clip, *norms, *largest], out=self._row)
 
     def commit(self) -> bool:

@@ -262,15 +262,16 @@ class Recorder:
                 with self._intervention.measuring():
                     self._tape.half(end / size, scaler.get_scale() if scaler is not None else 1.0)
 
-    def record(self, loss: torch.Tensor, *, clip_norm: float = 0.0) -> None:
+    def record(self, loss: torch.Tensor, *, clip_norm: float = 0.0, clips: bool = True) -> None:
         """Record the step: call after backward (and after unscaling) and before the optimizer step.
 
         Args:
             loss: scalar, on any device; it is not read here.
             clip_norm: largest total gradient norm, applied after measuring; 0 leaves the gradients alone.
+            clips: whether to apply it; where a framework does, only the factor is recorded.
         """
         with self._intervention.measuring():
-            self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm)
+            self._tape.record(loss, float(self._optimizer.param_groups[0]["lr"]), clip_norm, clips=clips)
 
     def margins(self, margin_B: torch.Tensor) -> None:
         """Keep how clearly the model tells each example's own label from the others; call in every step, or never.

@@ -134,14 +134,14 @@ class Tape:
         if self._probe is not None:
             self._probe.first_half([g / scale for g in self._monitor.gradients()], share)
 
-    def record(self, loss: torch.Tensor, lr: float, clip_norm: float) -> None:
+    def record(self, loss: torch.Tensor, lr: float, clip_norm: float, *, clips: bool) -> None:
         """Measure the step; see `Recorder.record`."""
         if self._current is None:
             raise RecordError("run.record(loss) was called outside run.steps(…)", where=self.path)
         step, epoch, samples, digest = self._current
         if self._probe is not None:
             self._previous = self._probe.gradients(self._monitor.gradients(), self._sampler.batch_size)
-        self._monitor.observe(loss, clip_norm)
+        self._monitor.observe(loss, clip_norm, clips=clips)
         now = time.perf_counter()
         # From one record to the next; the first has only its own batch to count from.
         step_ms = (now - (self._step_start or self._fetch_start)) * 1e3
