@@ -14,7 +14,7 @@ from ci_tools.errors import SwitchbackError, TrainingFailed
 
 NAMES = (
     "monitor", "train", "determinism", "pipeline", "page", "tracking", "kill", "against_main", "faults", "judge",
-    "serving", "rollback", "load", "release_kills", "release_faults",
+    "serving", "rollback", "load", "release_kills", "release_faults", "preemption", "images",
 )  # fmt: skip
 WITH_PEERS = ("monitor", "train")
 RESULTS = Path("benchmarks/results")
@@ -57,7 +57,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help=f"folder for the JSON (default: {RESULTS})")
     parser.add_argument("--rounds", type=int, default=0, help="rounds, instead of the benchmark's own number")
     parser.add_argument(
-        "--count", type=int, default=0, help="kill, against_main, release_kills: how often (default: 200, 400 and 200)"
+        "--count",
+        type=int,
+        default=0,
+        help="kill, against_main, release_kills, preemption: how often (default: 200, 400, 200 and 12)",
     )
     parser.add_argument("--rescore", action="store_true", help="faults: judge the runs that are there, make no others")
     parser.add_argument("--here", action="store_true", help="in this environment, without the peers it lacks")
