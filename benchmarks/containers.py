@@ -49,12 +49,13 @@ class Builder:
 
     def local_base(self) -> str:
         """Name of a base image made from Debian's packages, with this machine's sources of them."""
-        tree = self.folder / "base"
-        if not tree.exists():
+        if not self._buildah("images", "--quiet", "--filter", f"reference={BASE}"):  # a new one has no layers on it
+            tree = self.folder / "base"
             self._checked("mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(tree))
-        container = self._buildah("from", "scratch")
-        self._buildah("copy", "--quiet", container, str(tree), "/")
-        self._buildah("commit", "--quiet", "--rm", container, BASE)
+            container = self._buildah("from", "scratch")
+            self._buildah("copy", "--quiet", container, str(tree), "/")
+            self._buildah("commit", "--quiet", "--rm", container, BASE)
+            shutil.rmtree(tree)
         return BASE
 
     def build(self, target: str, base: str, arguments: Mapping[str, str]) -> str:
