@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 from ci_tools.config import Config
@@ -117,6 +118,9 @@ class Control(Protocol):
 
     def events(self, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         """Events of the ledger behind number `after`, oldest first."""
+
+    def add(self, bundle: Path) -> str:
+        """Check a bundle and keep a copy of it in the registry; returns its digest. Changes nothing else."""
 
     def submit(self, bundle: str, actor: str) -> Release:
         """Begin a canary of a bundle of the registry; where that very bundle is on its way, or is the champion,

@@ -9,6 +9,7 @@
 | GET /status, /events?after= | `control.Status`; the ledger's events behind a number |
 | GET /metrics | for Prometheus |
 | GET /healthz, /readyz | for whoever restarts the service; for whoever sends it requests |
+| POST /bundles | keeps a bundle that is sent as a tar archive of its files: `{"bundle": digest}` |
 | POST /releases | begins a canary of a bundle of the registry: `{"bundle": digest, "actor": who}` |
 | POST /pause, /resume, /rollback, /promote | `{"actor": who, "reason": why}` |
 | POST /labels | true outcomes by request id: a JSON object, or a line of JSON each |

@@ -70,7 +70,7 @@ async def unknown(request: Request, error: Exception) -> Response:
     what = {404: "no such path", 405: "no such method here"}.get(status, "cannot be answered")
     fix = (
         "GET /, /status, /events, /metrics, /healthz or /readyz; "
-        "POST /releases, /pause, /resume, /rollback, /promote, /labels"
+        "POST /releases, /bundles, /pause, /resume, /rollback, /promote, /labels"
     )
     return answer({"error": f"{request.method} {one_line(request.url.path, 100)}: {what}", "fix": fix}, status)
 

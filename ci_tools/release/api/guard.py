@@ -2,7 +2,8 @@
 
 - A page of somewhere else cannot read our answers, but may send requests and could have its own name resolve to
   loopback: the Host header must be one of ours, and an Origin header must be that host.
-- Changes need a JSON content type, which a foreign page cannot send without asking first, and nobody answers yes.
+- Changes need the content type of JSON or of an archive, which a foreign page cannot send without asking first, and
+  nobody answers yes.
 - A browser shows the token once, as `/?token=…`, and gets a cookie that no script reads and no other site sends.
 """
 
@@ -14,11 +15,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ci_tools.release.api import uploads
 from ci_tools.release.api.answers import Refused
 
 OPEN = ("/healthz", "/readyz")
 """Answer without a token, and say nothing but whether the service lives, and whether it has a model that answers."""
-JSON_TYPES = ("application/json", "application/x-ndjson")
+TYPES = ("application/json", "application/x-ndjson", uploads.TYPE)
 HEADERS = {
     "cache-control": "no-store",
     "referrer-policy": "no-referrer",
@@ -57,7 +59,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Refused(403, "the request comes from a page of another origin", "use the page of this service")
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if request.method not in ("GET", "HEAD") and kind not in JSON_TYPES:
+        if request.method not in ("GET", "HEAD") and kind not in TYPES:
             raise Refused(415, "the body must be JSON", "send Content-Type: application/json")
 
     def _enter(self, request: Request) -> str:

@@ -1,6 +1,8 @@
 """The calls of the API, and what each answers."""
 
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -10,7 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from ci_tools.release.api import bodies, metrics, page
+from ci_tools.release.api import bodies, metrics, page, uploads
 from ci_tools.release.api.answers import Call, Refused, answer, answering, unknown
 from ci_tools.release.api.guard import Guard
 from ci_tools.release.api.tail import Tail
@@ -37,6 +39,7 @@ def application(control: Control, token: str | None, hosts: frozenset[str]) -> A
         "/readyz": calls.ready,
     }
     writing: dict[str, Call] = {
+        "/bundles": calls.add,
         "/releases": calls.submit,
         "/pause": calls.order(control.pause),
         "/resume": calls.order(control.resume),
@@ -82,6 +85,12 @@ class _Calls:
         status = await run_in_threadpool(self._control.status)
         ready = _alive(status) and bool(status.champion)
         return answer({"ready": ready}, 200 if ready else 503)
+
+    async def add(self, request: Request) -> Response:
+        with TemporaryDirectory(prefix="switchback-") as scratch:
+            bundle = await uploads.unpacked(request, Path(scratch))
+            digest = await run_in_threadpool(self._control.add, bundle)
+        return answer({"bundle": digest}, 201)
 
     async def submit(self, request: Request) -> Response:
         wanted = await bodies.order(request, bodies.Submission)

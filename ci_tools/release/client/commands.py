@@ -39,7 +39,7 @@ def release(
 
     Args:
         bundle: folder of the bundle, or the digest of one that the registry has, of which the beginning will do.
-        address: of the service; a folder needs one whose home is on this machine.
+        address: of the service; a folder is sent to one at a URL.
         trust: whose signatures count; none: this user's own.
         actor: who releases; see `actor.actor`.
         patience: seconds that a service which does not answer is waited for.
@@ -129,8 +129,11 @@ def _known(beginning: str, address: Address) -> str:
 
 def _add(path: Path, address: Address, trust: "Trust | None") -> str:
     if address.url:
-        rule = "the service at --url has its own registry"
-        raise ConfigError("is no digest", where=path, rule=rule, fix="add the bundle there, then give its digest here")
+        if not path.is_dir():
+            fix = "name the folder of a bundle, or the whole digest of one that the service has"
+            raise ConfigError("is no digest and no folder", where=path, fix=fix)
+        with Connection(address) as connection:
+            return connection.add(path)
     from ci_tools.release.registry import Registry
 
     return Registry(address.home.bundles).add(path, trust).digest

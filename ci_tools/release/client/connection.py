@@ -3,8 +3,10 @@
 import json
 import os
 import socket
-from collections.abc import Mapping
+import tarfile
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from ci_tools.config import Config
-from ci_tools.errors import ConfigError, DependencyUnavailable
+from ci_tools.errors import ConfigError, DataError, DependencyUnavailable
 from ci_tools.harmless import one_line
 from ci_tools.release.control import Event, Release, Status
 from ci_tools.release.home import Home
@@ -22,6 +24,8 @@ TOKEN = "SWITCHBACK_TOKEN"  # noqa: S105 - the variable's name
 """Environment variable with the token of a service that is asked by --url."""
 _SECONDS = 10.0
 """For one answer."""
+_BUNDLE_SECONDS = 120.0
+"""For the answer after a bundle, which is checked first."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 C = TypeVar("C", bound=Config)
 
@@ -38,6 +42,13 @@ class Address:
 
     def __str__(self) -> str:
         return self.url or str(self.home.socket)
+
+
+class Kept(Config):
+    """A bundle that the service has now."""
+
+    bundle: str
+    """Digest."""
 
 
 class Connection:
@@ -81,18 +92,38 @@ class Connection:
                 return found
             found += page
 
+    def add(self, bundle: Path) -> str:
+        """Send the files of a bundle to the service's registry; returns its digest.
+
+        Raises:
+            DataError: a file cannot be read, or it is no bundle.
+            ConfigError: nobody signed it whom the service trusts.
+        """
+        kind = {"content-type": "application/x-tar"}
+        with TemporaryFile() as archive:
+            try:
+                with tarfile.open(fileobj=archive, mode="w:") as tar:
+                    for file in sorted(bundle.iterdir()):
+                        tar.add(file, file.name)
+            except OSError as error:
+                fix = "name the folder of a bundle"
+                raise DataError(f"cannot be sent ({error.strerror})", where=bundle, fix=fix) from None
+            archive.seek(0)
+            raw = self._ask("POST", "/bundles", content=archive, headers=kind, timeout=_BUNDLE_SECONDS)
+        return self._read(raw, Kept).bundle
+
     def submit(self, bundle: str, actor: str) -> Release:
         """Begin a canary, or join the one of that bundle."""
-        return self._read(self._ask("POST", "/releases", {"bundle": bundle, "actor": actor}), Release)
+        return self._read(self._ask("POST", "/releases", json={"bundle": bundle, "actor": actor}), Release)
 
     def order(self, name: str, actor: str, reason: str) -> Status:
         """Pause, resume, rollback or promote."""
-        return self._read(self._ask("POST", f"/{name}", {"actor": actor, "reason": reason}), Status)
+        return self._read(self._ask("POST", f"/{name}", json={"actor": actor, "reason": reason}), Status)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         try:
             self._knock()
-            answer = self._client.request(method, path, json=body)
+            answer = self._client.request(method, path, **body)
         except (httpx.RequestError, OSError) as error:
             raise self._unavailable(f"does not answer ({one_line(str(error) or type(error).__name__, 120)})") from None
         try:

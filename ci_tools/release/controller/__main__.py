@@ -49,7 +49,8 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     trusted = trust.named(
         tuple(options.trust_key), options.trust_identity, options.trust_issuer, options.trust_config, trust.SERVICE
     )
-    around = Surroundings(policy=options.policy, settings=settings, verify=partial(bundles.verified, trusted=trusted))
+    verify, keep = partial(bundles.verified, trusted=trusted), partial(bundles.kept, trusted=trusted)
+    around = Surroundings(policy=options.policy, settings=settings, verify=verify, keep=keep)
     controller = Controller(home, around)
     served: list[Serving] = []
     try:

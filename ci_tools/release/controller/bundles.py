@@ -4,6 +4,7 @@ It is verified before its release begins, and by every server before it is loade
 """
 
 import hashlib
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -32,6 +33,20 @@ def verified(home: Home, digest: str, trusted: Trust | None = None) -> None:
         DataError: it is not what a trusted signer signed, byte for byte.
     """
     Registry(home.bundles).get(digest, trusted or trust.own(trust.SERVICE))
+
+
+def kept(home: Home, bundle: Path, trusted: Trust | None = None) -> str:
+    """Add a bundle to the registry; returns its digest.
+
+    Args:
+        home: of the service.
+        bundle: its folder.
+        trusted: whose signature counts; None: that of this user's own key.
+
+    Raises:
+        BundleError: it is not what a trusted signer signed, byte for byte.
+    """
+    return Registry(home.bundles).add(bundle, trusted).digest
 
 
 def manifest(home: Home, digest: str) -> Manifest:

@@ -54,6 +54,8 @@ class Surroundings:
     """For Envoy's counters."""
     verify: Callable[[Home, str], object] = bundles.verified
     """Raises where a bundle, by its digest, is not to be trusted."""
+    keep: Callable[[Home, Path], str] = bundles.kept
+    """Adds a bundle to the registry, or raises where it is not to be trusted; returns its digest."""
 
 
 class Controller:
@@ -131,6 +133,10 @@ class Controller:
         """Events of the ledger behind number `after`, oldest first."""
         with self._lock:
             return self._ledger.events(after, limit)
+
+    def add(self, bundle: Path) -> str:
+        """Check a bundle and keep a copy of it in the registry; returns its digest."""
+        return self._around.keep(self._home, bundle)
 
     def submit(self, bundle: str, actor: str) -> Release:
         """Begin a canary of a bundle that is verified first; where that very bundle is on its way, or is the champion,

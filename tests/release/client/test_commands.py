@@ -145,9 +145,17 @@ class TestRelease:
         with pytest.raises(DependencyUnavailable):
             release(CANARY, Address(home), actor="Ada", patience=0.1)
 
-    def test_folder_cannot_be_released_by_url(self, home, tmp_path):
-        with pytest.raises(ConfigError, match="has its own registry"):
-            release(str(tmp_path), Address(home, "http://127.0.0.1:1", "t"), actor="Ada")
+    def test_folder_is_sent_to_a_service_at_a_url(self, home, tmp_path):
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle" / "manifest.json").write_bytes(b"{}")
+        control = Anything(scenes.rolled_back())
+        with serving(control, token="t") as url:
+            release(str(tmp_path / "bundle"), Address(home, url, "t"), actor="Ada")
+        assert (control.added, control.submitted) == ({"manifest.json": b"{}"}, [CANARY])
+
+    def test_what_is_no_folder_is_not_sent(self, home, tmp_path):
+        with pytest.raises(ConfigError, match="is no digest and no folder"):
+            release(str(tmp_path / "bundle"), Address(home, "http://127.0.0.1:1", "t"), actor="Ada")
 
     def test_interruption_leaves_the_release_alone_and_says_so(self, home):
         control = Staged(scenes.idle())
