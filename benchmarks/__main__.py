@@ -15,6 +15,7 @@ from ci_tools.errors import SwitchbackError, TrainingFailed
 NAMES = (
     "monitor", "train", "determinism", "pipeline", "page", "tracking", "kill", "against_main", "faults", "judge",
     "serving", "rollback", "load", "release_kills", "release_faults", "preemption", "images",
+    "rehearsal",
 )  # fmt: skip
 WITH_PEERS = ("monitor", "train")
 RESULTS = Path("benchmarks/results")

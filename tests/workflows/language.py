@@ -34,7 +34,7 @@ class Language:
     def __init__(self, program):
         command = ["node", program]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._known = {}
+        self._known, self._read = {}, {}
 
     def close(self):
         self._process.stdin.close()
@@ -68,8 +68,10 @@ class Language:
 
     def reads(self, expression):
         """The values that an expression may read, `secrets.TOKEN` for instance, and its literals."""
-        answer = self._ask(ask="accesses", expression=expression)
-        return tuple(answer["accesses"]), tuple(answer["literals"])
+        if expression not in self._read:
+            answer = self._ask(ask="accesses", expression=expression)
+            self._read[expression] = tuple(answer["accesses"]), tuple(answer["literals"])
+        return self._read[expression]
 
     def _evaluated(self, expression, contexts, status):
         roots = {path.partition(".")[0] for path in self.reads(expression)[0]}
@@ -87,8 +89,8 @@ class Language:
         if line not in self._known:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
-            self._known[line] = self._process.stdout.readline()
-        answer = json.loads(self._known[line])
+            self._known[line] = json.loads(self._process.stdout.readline())
+        answer = self._known[line]
         if "error" in answer:
             raise NotUnderstood(f"{question.get('expression') or question['path']}: {answer['error']}")
         return answer

@@ -3,9 +3,19 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tests.workflows.events import FORK, MAIN, TIP, Code, Event
-from tests.workflows.files import HERE, Workflow, inputs_of, needs_of, steps_of
-from tests.workflows.language import expression_of
+from tests.workflows.events import Code, Event
+from tests.workflows.files import Workflow, inputs_of, needs_of
+from tests.workflows.reach import (
+    RANK,
+    code_of,
+    handed,
+    is_checkout,
+    labels,
+    permissions,
+    secrets_in,
+    steps_that_may_run,
+    texts_that_may_run,
+)
 from tests.workflows.worlds import Worlds
 
 REVIEWED = frozenset({"fork-gpu"})
@@ -13,23 +23,12 @@ REVIEWED = frozenset({"fork-gpu"})
 HOSTED = ("ubuntu-", "windows-", "macos-")
 COMMIT = "d4" * 20
 """That a person names when he starts a workflow: it may be anybody's."""
-EVERY_SECRET = "*"
 
 
 class State(Enum):
     RUNS = "runs"
     GUARDED = "waits"
     SKIPPED = "-"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One that may run, those of composite actions included."""
-
-    run: str | None
-    uses: str
-    given: dict
-    """Each value that an input may have."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +136,13 @@ def _jobs(files, call, name, done):
         if any(one.state is State.GUARDED for one in inner):
             common["state"] = State.GUARDED  # who needs it waits with it
         return [Planned(**common, called=True), *inner]
-    steps = tuple(_steps(files, worlds, job["steps"]))
+    steps = tuple(steps_that_may_run(files, worlds, job["steps"]))
     around = [call.workflow.tree.get("env"), {**job, "steps": []}]
-    reached = _secrets(worlds.language, [*around, *_written(files, worlds, job)])
-    runners = {label for value in worlds.values(job["runs-on"]) for label in _labels(value)}
-    code = max((_code(step, call.event) for step in steps if _is_checkout(step)), key=_RANK.index, default=Code.NONE)
-    return [
-        Planned(**common, runners=frozenset(runners), secrets=_handed(reached, call.secrets), steps=steps, code=code)
-    ]
+    reached = secrets_in(worlds.language, [*around, *texts_that_may_run(files, worlds, job)])
+    runners = {label for value in worlds.values(job["runs-on"]) for label in labels(value)}
+    secrets = handed(reached, call.secrets) | (reached if environments else set())  # an environment has its own
+    code = max((code_of(step, call.event) for step in steps if is_checkout(step)), key=RANK.index, default=Code.NONE)
+    return [Planned(**common, runners=frozenset(runners), secrets=secrets, steps=steps, code=code)]
 
 
 def _called(files, call, job, worlds, common):
@@ -155,7 +153,7 @@ def _called(files, call, job, worlds, common):
         secrets = call.secrets
     else:
         given = (job.get("secrets") or {}).items()
-        secrets = {name: _handed(_secrets(worlds.language, value), call.secrets) for name, value in given}
+        secrets = {name: handed(secrets_in(worlds.language, value), call.secrets) for name, value in given}
     prefix = f"{common['job']} / "
     return _planned(
         files,
@@ -205,92 +203,3 @@ def _environments(worlds, job):
     environment = job.get("environment")
     name = environment.get("name") if isinstance(environment, dict) else environment
     return frozenset(str(value) for value in worlds.values(name) if value) if environment else frozenset()
-
-
-def permissions(job, workflow, of_caller):
-    """What the job's token may do; where nobody says, it may do everything."""
-    said = job.get("permissions", workflow.tree.get("permissions", of_caller))
-    if said is None:
-        return {"everything": "write"}
-    if isinstance(said, str):
-        return {"everything": said.removesuffix("-all")}
-    return dict(said)
-
-
-def _steps(files, worlds, written):
-    """Those that may run, the steps of composite actions in place of them."""
-    worlds = worlds.with_unknown({}, ("success", "failure"))
-    for step in written:
-        if not worlds.may(step.get("if", "success()")):
-            continue
-        uses = step.get("uses", "")
-        given = {name: worlds.values(value) for name, value in (step.get("with") or {}).items()}
-        if uses.startswith(HERE):
-            action = files.action(uses)
-            inputs = inputs_of(action.get("inputs"), step.get("with"))
-            inside = {f"inputs.{name}": tuple(worlds.values(value)) for name, value in inputs.items()}
-            yield from _steps(files, worlds.with_unknown(inside), steps_of(action))
-        else:
-            yield Step(step.get("run"), uses, given)
-
-
-def _written(files, worlds, job):
-    """The text of all steps that may run."""
-    worlds = worlds.with_unknown({}, ("success", "failure"))
-    for step in job["steps"]:
-        if worlds.may(step.get("if", "success()")):
-            yield step
-            if step.get("uses", "").startswith(HERE):
-                yield steps_of(files.action(step["uses"]))
-
-
-def _secrets(language, written):
-    """Names of the secrets that something reads; the job's own token is judged by its permissions."""
-    if isinstance(written, dict):
-        written = list(written.values())
-    if isinstance(written, list):
-        return set().union(*(_secrets(language, one) for one in written))
-    expression = expression_of(written)
-    paths = language.reads(expression)[0] if expression else ()
-    found = {path.partition(".")[2] or EVERY_SECRET for path in paths if path.partition(".")[0] == "secrets"}
-    return {EVERY_SECRET if name in ("?", "*") else name for name in found} - {"GITHUB_TOKEN"}
-
-
-def _handed(names, secrets):
-    """Which of the repository's secrets those are."""
-    if secrets is None:
-        return frozenset(names)
-    if EVERY_SECRET in names:
-        return frozenset().union(*secrets.values())
-    return frozenset().union(*(secrets.get(name, ()) for name in names))
-
-
-def _labels(value):
-    if isinstance(value, dict):
-        value = [value.get("group", ""), *_labels(value.get("labels", []))]
-    return [label for label in (value if isinstance(value, list) else [value]) if label and isinstance(label, str)]
-
-
-_RANK = [Code.NONE, Code.MAIN, Code.QUEUED, Code.OWN, Code.FORK]
-
-
-def _is_checkout(step):
-    return step.uses.startswith("actions/checkout@")
-
-
-def _code(step, event):
-    """Whose code a checkout brings, the least trusted it may be."""
-    found = [_of_commit(ref, event) for ref in step.given.get("ref", [""])]
-    if FORK in step.given.get("repository", []):
-        found.append(Code.FORK)
-    return max(found, key=_RANK.index)
-
-
-def _of_commit(ref, event):
-    if not ref:
-        return event.code
-    if ref in (TIP, MAIN, f"refs/heads/{MAIN}"):
-        return Code.MAIN
-    named = (event.sha, event.payload.get("workflow_run", {}).get("head_sha"), event.github["head_ref"])
-    pull = event.payload.get("pull_request", {}).get("head", {}).get("sha")
-    return event.about if ref in (*named, pull) else Code.FORK

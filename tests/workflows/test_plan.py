@@ -92,7 +92,8 @@ def test_called_workflows_get_inputs_secrets_and_rights_from_their_caller(planne
 """
     found = planned(jobs, events.pull_request(source=events.FORK))
     own, bare = found["own / train"], found["bare / train"]
-    assert (own.state, own.secrets, own.own_runners) == (State.GUARDED, {"A"}, ["gpu", "self-hosted"])
+    assert (own.state, own.own_runners) == (State.GUARDED, ["gpu", "self-hosted"])
+    assert own.secrets == {"A", "key"}  # the environment may have one of that name
     assert (bare.state, bare.secrets, bare.own_runners) == (State.RUNS, set(), [])
     assert (own.code, own.permissions) == (Code.FORK, {"contents": "read"})
     assert (found["own"].called, own.called) == (True, False)

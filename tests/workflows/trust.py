@@ -6,7 +6,8 @@ from tests.workflows import events
 from tests.workflows.events import HEAD, MERGED, Code
 from tests.workflows.files import HERE, needs_of
 from tests.workflows.language import expression_of
-from tests.workflows.plan import State, permissions, plan
+from tests.workflows.plan import State, plan
+from tests.workflows.reach import permissions
 
 JUDGED = {"pull_request", "merge_group", "push", "schedule", "workflow_dispatch", "workflow_run", "workflow_call"}
 TRAINS = ("switchback run", "switchback reproduce", "switchback gate", "switchback calibrate", "make run")

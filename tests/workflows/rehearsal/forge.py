@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.workflows import events
 from tests.workflows.events import MAIN
 from tests.workflows.files import Files, inputs_of, needs_of
-from tests.workflows.plan import permissions
+from tests.workflows.reach import permissions
 from tests.workflows.rehearsal.artifacts import Artifacts
 from tests.workflows.rehearsal.equivalents import git, origin_at
 from tests.workflows.rehearsal.job import Job
@@ -82,16 +82,19 @@ class Forge:
         self.runs = {}
         self._numbers = itertools.count(1)
 
-    def happens(self, event):
-        """Every run that an event starts, and those that their ends start, in order."""
+    def happens(self, event, only=()):
+        """Every run that an event starts, and those that their ends start, in order.
+
+        `only`: files of the workflows that may start; none: all.
+        """
         runs = []
         for path, workflow in self._files(event.sha).workflows.items():
-            if events.starts(workflow, event):
+            if events.starts(workflow, event) and (not only or workflow.file in only):
                 runs.append(self._run(path, event))
         main = git("rev-parse", MAIN, cwd=self.origin)
         for run in list(runs) if event.kind != "workflow_run" else []:
             ended = events.workflow_run(event, run.workflow, conclusion=run.conclusion, run_id=run.number, sha=main)
-            runs += self.happens(ended)
+            runs += self.happens(ended, only)
         return runs
 
     def _files(self, sha):
