@@ -6,6 +6,7 @@ from pathlib import Path
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.scm import SCMError
+from dvc_data.index.index import DataIndexDirError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -35,7 +36,7 @@ def resolve(name: str, folder: Path) -> Path:
     target = folder / path.strip("/").replace("/", "-")
     try:
         Repo.get(".", path, out=str(target), rev=commit, config=storage.settings())
-    except (DvcException, SCMError, FileNotFoundError) as error:
+    except (DvcException, SCMError, DataIndexDirError, FileNotFoundError) as error:
         if not _git("ls-tree", commit, "dvc.lock"):
             fix = "commit the dvc.lock that `switchback run` wrote"
             raise RecordError("has no dvc.lock, which says what its records are", where=revision, fix=fix) from error
