@@ -84,10 +84,21 @@ def test_lines_stand_worst_first_with_diagnosis_and_remedy_of_what_did_not_pass(
         "              Fix: halve the learning rate\n"
         "passed        passed                 12.4 [11, 13.5] > 8 robust z\n"
         "\n"
-        "limits: 4 default\n"
+        "limits: 4 built in\n"
         "gates: 1 passed, 1 inconclusive, 2 failed in 1.5 s\n"
         "blocking: divergence (seed-3)\n"
         "look first at divergence: it may have caused the others\n"
+    )
+
+
+def test_limits_are_counted_by_where_they_come_from(switchback, judging):
+    bases = ("default", "default", "gates.yaml", "calibrated on 20 clean runs", "default: no calibration.json")
+    judging(made(*(verdict(Outcome.PASSED, gate=f"gate-{at}", basis=basis) for at, basis in enumerate(bases))))
+    _, out, _ = switchback("gate")
+    (line,) = [line for line in out.splitlines() if line.startswith("limits: ")]
+    assert line == (
+        "limits: 2 built in, 1 set in gates.yaml, 1 calibrated on 20 clean runs, 1 built in, not measured on this "
+        "model (no calibration.json; `switchback calibrate` measures)"
     )
 
 
