@@ -13,9 +13,12 @@ from benchmarks import load, release_kills, rollback
 from benchmarks.harness import Result
 from benchmarks.release import faults, killing, plays
 from benchmarks.release.killing import CANDIDATES, GOOD, VICTIMS, Case
+from benchmarks.release.observed import Unmet
+from benchmarks.release.service import Service
 from benchmarks.release.traffic import BODIES, Generator, payloads
 from ci_tools.errors import DataError
 from ci_tools.release.control import Result as Outcome
+from tests.release.api import scenes
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
@@ -222,3 +225,37 @@ def test_quick_faults_are_those_that_are_not_slow(monkeypatch):
     result = release_faults.main(Namespace(quick=True, command=""))
     assert set(played) == {name for name, drill in faults.DRILLS.items() if not drill.slow}
     assert result.facts["as they must"] == len(played)
+
+
+class Starting(Service):
+    """A service whose first starts end for these reasons; the next one runs."""
+
+    def __init__(self, folder, *reasons):
+        super().__init__(folder)
+        self.reasons, self.ports = reasons, []
+
+    def start(self):
+        self.ports.append(self.port)
+
+    @property
+    def ended(self):
+        return "".join(self.reasons[len(self.ports) - 1 : len(self.ports)])
+
+    def status(self):
+        return scenes.idle()
+
+
+TAKEN = "exit code 2: error: supervisor: port 10000 on 127.0.0.1 is taken. Fix: choose another with --port"
+
+
+def test_service_whose_port_was_taken_meanwhile_starts_on_another(tmp_path):
+    service = Starting(tmp_path, TAKEN, TAKEN)
+    service._begin()
+    assert len(set(service.ports)) == 3
+    assert service.port == service.ports[-1]
+
+
+def test_service_that_ends_for_another_reason_says_so_at_once(tmp_path):
+    reason = "exit code 4: error: Envoy is not installed"
+    with pytest.raises(Unmet, match="the service ended: exit code 4: error: Envoy is not installed"):
+        Starting(tmp_path, reason)._begin()
