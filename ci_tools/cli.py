@@ -7,8 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from ci_tools import __version__
+from ci_tools.actions import output
 from ci_tools.console import machine_output, print_json, say
-from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
+from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, DependencyUnavailable, SwitchbackError, explain
 from ci_tools.harmless import in_log
 
 try:
@@ -438,6 +439,8 @@ def main() -> None:
 
 
 def _fail(error: SwitchbackError) -> None:
+    if error.exit_code == PREEMPTED:
+        output("preempted", True)  # what was not finished is not to be judged
     sys.stderr.write(f"error: {in_log(str(error))}\n")
     if "--json" in sys.argv:
         print_json({"error": {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}})

@@ -4,13 +4,12 @@
 the committed lock, from DVC's cache or remote, against the one that the data stage made just now.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ci_tools.errors import RecordError
+from ci_tools.actions import output
 from ci_tools.gates import Baseline, Run, Verdict
 from ci_tools.gates.data import drift
 from ci_tools.gates.policy import Judge, load
@@ -57,14 +56,5 @@ def against_lock(ref: str = "HEAD") -> Drift:
         (before / "data").mkdir(parents=True)
         resolve(f"{ref}:{_PROFILE}", Path(folder)).rename(before / _PROFILE)
         found = Drift(judge.verdict(drift(Run(Path(), ()), Baseline(Run(before, ())))))
-    if output := os.environ.get("GITHUB_OUTPUT"):
-        _tell(found, Path(output))
+    output("drifted", found.found)
     return found
-
-
-def _tell(found: Drift, output: Path) -> None:
-    try:
-        with output.open("a", encoding="utf-8") as file:
-            file.write(f"drifted={str(found.found).lower()}\n")
-    except OSError as error:
-        raise RecordError(f"cannot be written ({error.strerror})", where=output) from None

@@ -5,6 +5,8 @@ from tests.workflows.matrix import EVENTS, ROOT, markdown, table
 
 def test_the_table_says_of_each_job_when_it_runs_and_what_it_holds(language):
     head, *rows = table(trust.planned(Files(ROOT, language)))
+    documented = (ROOT / "docs/workflows.md").read_text()
+    assert f"<!-- matrix -->\n{markdown([head, *rows])}\n<!-- /matrix -->" in documented
     jobs = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
     lint, fork, comment = jobs["ci.yml: lint"], jobs["gpu.yml: fork / experiment"], jobs["report.yml: comment"]
     assert [lint[event] for event in EVENTS] == ["runs", "runs", "runs", "runs", "-", "-", "-", "-", "-"]
