@@ -7,7 +7,7 @@ import ci_tools
 from ci_tools.adopt.repository import Repository
 
 FOLDER = ".github"
-ALWAYS = ("_experiment.yml", "_store.yml", "gpu.yml", "report.yml")
+ALWAYS = ("_experiment.yml", "gpu.yml", "report.yml")
 """Train, judge and report, and keep what was computed."""
 WITH_MODEL = ("release.yml", "rollback.yml")
 """Need a model that can be released."""
