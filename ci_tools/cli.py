@@ -154,9 +154,10 @@ def push(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send what the pipeline made to the DVC remote, with the run cache.
+    """Send what the pipeline made to the DVC remote.
 
-    Any checkout that has the same inputs finds it there. DVC_REMOTE_URL names another remote than the repository's.
+    The run cache goes with it, so that any checkout with the same inputs finds it there. DVC_REMOTE_URL names another
+    remote than the repository's.
     """
     if to and source:
         raise ConfigError("contradict each other", where="--to, --from", fix="leave one out")

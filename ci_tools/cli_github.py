@@ -44,7 +44,10 @@ def alert(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Open an issue on GitHub about drills that a guard did not pass. There is one at a time."""
+    """Open an issue about drills that a guard did not pass.
+
+    There is one at a time; told again, it is brought up to date.
+    """
     with machine_output(as_json):
         from ci_tools.report import drills, outcome
         from ci_tools.report.github import Target
@@ -64,7 +67,10 @@ def propose(
     title: Annotated[str, typer.Option(help="Of the pull request.")] = "Retrained: the data drifted",
     as_json: AsJson = False,
 ) -> None:
-    """Open a pull request on GitHub with files that differ from HEAD, or update it."""
+    """Open a pull request with files that differ from HEAD.
+
+    Its branch belongs to Switchback: an open one is brought up to date.
+    """
     with machine_output(as_json):
         from ci_tools.report import proposed
 
@@ -77,7 +83,10 @@ def approved(
     pull_request: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="Of the pull request.")],
     sha: Annotated[str, typer.Argument(metavar="COMMIT", help="That somebody has read, in full.")],
 ) -> None:
-    """Refuse a commit that is not the head of an open pull request. Exit 0: it is, 2: not."""
+    """Refuse a commit that is not a pull request's head.
+
+    Exit 0: it is the head of that open pull request, 2: not.
+    """
     from ci_tools.report.github import Target, refuse_unless_head
 
     refuse_unless_head(Target.from_environment(pull_request), sha)
@@ -89,7 +98,7 @@ def drift(
     ref: Annotated[str, typer.Option(metavar="REF", help="Git revision whose dvc.lock names the data.")] = "HEAD",
     as_json: AsJson = False,
 ) -> None:
-    """Say whether data/ drifted from the data that dvc.lock was made from.
+    """Say whether data/ drifted since dvc.lock was made.
 
     Run `switchback reproduce data` first. Exit 0 in either case; in a workflow `drifted` becomes an output.
     """
