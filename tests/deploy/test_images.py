@@ -20,6 +20,7 @@ from tests.release.server.running import wait_for
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=f"no image is built here: {why_not()}")]
 UID = 10001
+HOME = "/service"
 SMALL = ("train.steps=60", "train.warmup=10", "seeds=[1]", "data.simulated.transactions=20000")
 
 
@@ -101,13 +102,17 @@ def service(images, tmp_path):
     for folder in (home, keys, tmp_path / "bundles"):
         give_away(folder)
     os.chmod(tmp_path, 0o755)
-    mounted = {home: "/var/lib/switchback", keys: "/keys", bundle: "/bundle"}
+    # Not over the image's own volume: buildah mounts both at one place, in any order.
+    mounted = {home: HOME, keys: "/keys", bundle: "/bundle"}
     config = images.describe(images.names["serve"])["Docker"]["config"]
-    with images.container(images.names["serve"], mounted) as words:
-        command = [*words, *config["Entrypoint"], "--port", str(port), "--public-key", "/keys/ci.pub"]
+    image = images.names["serve"]
+    config = images.describe(image)["Docker"]["config"]
+    # One container for the service, another for who asks it, as on a cluster.
+    with images.container(image, mounted) as words, images.container(image, mounted) as beside:
+        command = [*words, *config["Entrypoint"], "--home", HOME, "--port", str(port), "--public-key", "/keys/ci.pub"]
         process = subprocess.Popen(command, env=images.environment, start_new_session=True)
         try:
-            yield words, config, port
+            yield beside, config, port
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=60)
@@ -133,7 +138,13 @@ def test_serve_is_healthy_and_serves_a_bundle(images, service):
     sick = [word.replace("8000", str(free_port(set()))) for word in check]
     assert subprocess.run([*words, *sick], env=images.environment, capture_output=True).returncode != 0
 
-    release = ["switchback", "release", "/bundle", "--home", "/var/lib/switchback", "--public-key", "/keys/ci.pub"]
+    release = ["switchback", "release", "/bundle", "--home", HOME, "--public-key", "/keys/ci.pub"]
     done = subprocess.run([*words, *release], env=images.environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert status_of(port, "/v2/health/ready") == 200
+    wait_for(lambda: status_of(port, "/v2/models/toy/ready") == 200)
+    rows = {"name": "rows", "datatype": "FP32", "shape": [1, 2], "data": [0.0, 0.0]}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v2/models/toy/infer", json.dumps({"inputs": [rows]}).encode()
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["outputs"][0]["data"] == [0.5]
