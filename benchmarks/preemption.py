@@ -1,7 +1,7 @@
 """A runner is taken away from a training job, and another goes on: the same bits, and no step twice for nothing.
 
 The job is `switchback reproduce` in a clone of a small project whose training writes down every step that it executes.
-What goes from one runner to the next is what the workflow keeps: `runs/` and DVC's cache.
+What goes from one runner to the next is what the workflow keeps, and nothing else.
 """
 
 import os
@@ -30,8 +30,8 @@ from ci_tools.repro.compare import compare
 from ci_tools.repro.manifest import checkpoint_step, file_digest, list_checkpoints
 
 STEPS, EVERY, SEEDS = 60, 10, (1, 2)
-KEPT = ("runs", ".dvc/cache")
-"""What the workflow saves when training ends early, and restores before it is tried again."""
+KEPT = (".dvc/cache", "dvc.lock", "runs")
+"""What .github/workflows/_experiment.yml uploads when training ends early, and takes before it is tried again."""
 DRAINED = "drained: the training is told, and the job saves what is left"
 CUT_SHORT = "cut short: told, and killed with everything at once"
 KILLED = "killed: nobody is told, the disk survives"
@@ -169,9 +169,7 @@ class Project:
         before = executed(first)
         safe = sum(map(checkpointed, records(first)))
         second = self._fresh()
-        for name in KEPT:
-            if (first / name).exists():
-                shutil.copytree(first / name, second / name)
+        hand_over(first, second)
         begun = time.perf_counter()
         try:
             self._finish(second)
@@ -226,6 +224,15 @@ class Project:
         psutil.wait_procs(family, timeout=PATIENCE)
         _end(job)
         return ""
+
+
+def hand_over(first: Path, second: Path) -> None:
+    """Put what one runner kept into the clone of the next; the rest is lost with its machine."""
+    for name in KEPT:
+        if (first / name).is_dir():
+            shutil.copytree(first / name, second / name)
+        elif (first / name).exists():
+            shutil.copy(first / name, second / name)
 
 
 def executed(workspace: Path) -> list[tuple[int, int]]:

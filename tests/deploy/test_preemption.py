@@ -1,11 +1,12 @@
 """A runner is taken away from a training job: another, with nothing but what the job kept, ends with the same bits."""
 
-import shutil
+from pathlib import Path
 
 import pytest
 
 from benchmarks import preemption
-from benchmarks.preemption import KEPT, KINDS, Project
+from benchmarks.preemption import KEPT, KINDS, Project, hand_over
+from ci_tools.config import read_yaml
 from ci_tools.errors import PREEMPTED, SwitchbackError
 from ci_tools.pipeline import reproduce
 from tests.conftest import TRAIN_PY
@@ -21,16 +22,24 @@ def test_fresh_runner_trains_only_what_was_not_kept(repository, tmp_path_factory
         reproduce()
     assert stopped.value.exit_code == PREEMPTED
     git("clone", "--quiet", str(repository), str(second))
-    for name in KEPT:
-        shutil.copytree(repository / name, second / name)
+    hand_over(repository, second)
     notice.unlink()
 
     monkeypatch.chdir(second)
     walk = reproduce()
     outcomes = {step.stage: step.outcome for step in walk.steps}
-    assert outcomes == {"look": "checked", "double": "restored", "train@1": "restored", "train@2": "ran"}
+    assert outcomes == {"look": "checked", "double": "restored", "train@1": "cached", "train@2": "ran"}
     (line,) = (second / "ran.log").read_text().splitlines()
     assert line.startswith("train 2 resumes 10 steps")
+
+
+def test_workflow_keeps_what_is_handed_over_here():
+    workflow = read_yaml(Path(__file__).parents[2] / ".github/workflows/_experiment.yml")
+    steps = [step.get("with", {}) for step in workflow["jobs"]["experiment"]["steps"]]
+    before, after = [given for given in steps if given.get("name", "").startswith("unfinished")]
+    assert before["name"] == after["name"]
+    assert tuple(after["path"].split()) == KEPT
+    assert after["include-hidden-files"] is True, ".dvc is one"
 
 
 def test_steps_are_counted_as_the_training_wrote_them_down(tmp_path):
