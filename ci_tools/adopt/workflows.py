@@ -8,7 +8,7 @@ from ci_tools.adopt.repository import Repository
 
 FOLDER = ".github"
 ALWAYS = ("_experiment.yml", "gpu.yml", "report.yml")
-"""Train, judge and report, and keep what was computed."""
+"""Train, judge and report."""
 WITH_MODEL = ("release.yml", "rollback.yml")
 """Need a model that can be released."""
 WITH_DATA = ("retrain.yml",)

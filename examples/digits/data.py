@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 FOLDER = Path("data")
 ENDS = {"train": 0.7, "validation": 0.8, "test": 1.0}
@@ -33,6 +32,8 @@ def read(split: str) -> Digits:
 
 def write() -> None:
     """Deal the rows out at random, but always in the same way."""
+    from sklearn.datasets import load_digits  # seconds that only this stage needs
+
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(labels))
     FOLDER.mkdir(exist_ok=True)
