@@ -66,12 +66,11 @@ def recorder(path):
     return Recorder(path, params={"lr": LR}, seed=3, **cadences)
 
 
-def sabotage(optimizer, fault):
-    """Plant a fault in the optimizer that a loop uses."""
-    if fault == "huge rate":
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = 1e20
-    return optimizer
+def schedule_of(optimizer, fault):
+    """The schedule of all loops; with the fault the rate is ten thousand times too high from step 15 on."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(step) * (1e4 if fault == "rate" and step >= 15 else 1)
+    )
 
 
 def stop(by):
@@ -110,7 +109,7 @@ def lightning(
     by="SIGTERM",
     record=True,
     leave_at=None,
-    shuffled=False,
+    order="",
     **options,
 ):
     import logging
@@ -128,9 +127,8 @@ def lightning(
             self.net = Net(dropout)
 
         def configure_optimizers(self):
-            optimizer = sabotage(torch.optim.AdamW(self.parameters(), LR), fault)
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-            return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+            optimizer = torch.optim.AdamW(self.parameters(), LR)
+            return [optimizer], [{"scheduler": schedule_of(optimizer, fault), "interval": "step"}]
 
         def training_step(self, batch, _):
             return self.net(**batch)["loss"]
@@ -147,8 +145,8 @@ def lightning(
         rows, batches = Rows(SAMPLES, 1), SeededBatches(SAMPLES, BATCH, 3)
         module = Module()
         cut = {"sampler": SampleOrder(batches), "batch_size": BATCH // parts}
-        order = {"batch_size": BATCH, "shuffle": True} if shuffled else {"batch_sampler": batches}
-        loader = DataLoader(rows, **(cut if parts > 1 else order))
+        orders = {"shuffled": {"batch_size": BATCH, "shuffle": True}, "whole": {"batch_sampler": batches}, "cut": cut}
+        loader = DataLoader(rows, **orders[order or ("cut" if parts > 1 else "whole")])
         every = {"max_steps": STEPS, "val_check_interval": 5 * parts} | options
         trainer = pl.Trainer(
             accelerator="cpu", devices=1, gradient_clip_val=CLIP, accumulate_grad_batches=parts,
@@ -181,7 +179,7 @@ def transformers(path, *, parts=1, dropout=0.2, fault="", stop_at=None, by="SIGT
 
     def fit(run):
         net = Net(dropout)
-        optimizer = sabotage(torch.optim.AdamW(net.parameters(), LR), fault)
+        optimizer = torch.optim.AdamW(net.parameters(), LR)
         trainer = transformers.Trainer(
             model=net,
             args=transformers.TrainingArguments(
@@ -193,7 +191,7 @@ def transformers(path, *, parts=1, dropout=0.2, fault="", stop_at=None, by="SIGT
             train_dataset=Rows(SAMPLES, 1),
             eval_dataset=Rows(120, 2),
             compute_metrics=lambda given: {"accuracy": (given.predictions.argmax(1) == given.label_ids).mean()},
-            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)),
+            optimizers=(optimizer, schedule_of(optimizer, fault)),
         )  # fmt: skip
         if run:
             recording.record(trainer, run)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -122,13 +123,13 @@ class Recorded:
         replayed = replay(tmp_path / "run", 2, 0, lambda line: None)
         assert replayed.ok, replayed.render()
 
-    def test_planted_fault_is_named(self, tmp_path):
-        with pytest.raises(TrainingFailed):
-            type(self).train(tmp_path / "run", fault="huge rate")
-        record = open_record(tmp_path / "run")
-        assert record.meta.status == "failed"
-        verdict = judge(divergence(read(record)), divergence.limit, "default", lambda outcome: True)
+    def test_planted_fault_is_named_with_its_step(self, tmp_path):
+        with suppress(TrainingFailed):
+            type(self).train(tmp_path / "run", fault="rate")
+        found = divergence(read(open_record(tmp_path / "run")))
+        verdict = judge(found, divergence.limit, "default", lambda outcome: True)
         assert verdict.outcome == Outcome.FAILED, verdict
+        assert found.reading.evidence["onset"] in (15, 16, 17)
 
     def test_recording_changes_no_weight(self, tmp_path):
         one_epoch = {"dropout": 0.0, "max_steps": blobs.SAMPLES // blobs.BATCH}

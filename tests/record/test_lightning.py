@@ -35,12 +35,12 @@ def test_epochs_that_are_validated_at_their_end_resume_with_the_same_bits(tmp_pa
 
 def test_loader_with_another_order_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="takes its batches from elsewhere"):
-        blobs.lightning(tmp_path / "run", shuffled=True)
+        blobs.lightning(tmp_path / "run", order="shuffled")
 
 
 def test_accumulation_with_whole_batches_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="each in 2 parts"):
-        blobs.lightning(tmp_path / "run", accumulate_grad_batches=2)
+        blobs.lightning(tmp_path / "run", parts=2, order="whole")
 
 
 def test_training_without_end_is_refused(tmp_path):
