@@ -57,7 +57,8 @@ def key(model: Path, rules: Policy) -> str:
         DataError: there is no model.
     """
     if not model.is_file():
-        raise DataError("no such file", where=model, fix="run `switchback run`")
+        fix = "add a stage that writes it (docs/adopt.md), and run `switchback run`"
+        raise DataError("no such file", where=model, rule="without a model nothing is released", fix=fix)
     return config.digest({"model": file_digest(model), "policy": rules.digest, "switchback": __version__})
 
 
