@@ -123,7 +123,7 @@ class Builder:
     def _checked(self, *words: str) -> str:
         done = subprocess.run(words, capture_output=True, text=True, env=self.environment, cwd=self.folder)
         if done.returncode:
-            last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
+            last = "\n".join([*done.stdout.strip().splitlines()[-10:], *done.stderr.strip().splitlines()[-10:]])
             raise SwitchbackError(f"exit {done.returncode}: {last}", where=" ".join(words[:6]))
         return done.stdout
 
