@@ -16,7 +16,9 @@ CI_TOOLS, MODEL = (sorted((ROOT / name).rglob("*.py")) for name in ("ci_tools", 
 MODEL_MAY_IMPORT = ("ci_tools.record", "ci_tools.config", "ci_tools.errors", "ci_tools.console")
 TORCH_AT_THE_TOP = {
     "record/energy.py",
+    "record/hosted.py",
     "record/intervention.py",
+    "record/lightning.py",
     "record/loader.py",
     "record/margins.py",
     "record/monitor.py",
@@ -25,6 +27,7 @@ TORCH_AT_THE_TOP = {
     "record/recorder.py",
     "record/shadow.py",
     "record/tape.py",
+    "record/transformers.py",
     "repro/checkpoint.py",
     "repro/determinism.py",
 }
