@@ -142,7 +142,7 @@ class Story:
             self._run("switchback", command)
         self.project.commit("The lock of main")
         self._run("switchback", "push")
-        self._run("switchback", "bundle")
+        self._run("switchback", "bundle", "--name", events.REPOSITORY)
         self.service.wait()
         (bundle,) = (path for path in (folder / "bundles").iterdir() if path.is_dir())
         self._run("switchback", "release", str(bundle), "--home", str(self.service.home.path))
