@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+DEV := .venv/.ready-dev
 # Options for the program a task starts, e.g. make run ARGS="--set train.steps=100".
 ARGS ?=
 
@@ -19,19 +20,19 @@ required: ## in GitHub Actions: fail unless every job that was to run succeeded
 run: $(READY) ## bring the pipeline up to date and summarise it
 	@$(BIN)/switchback run $(ARGS)
 
-test: $(READY) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 -m "not slow" $(ARGS)
+test: $(DEV) ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" $(ARGS)
 
-lint: $(READY) ## check style and types
+lint: $(DEV) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## measure against peers
+bench: $(DEV) ## measure against peers
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(READY) ## check that the documents' links and commands exist
-	$(BIN)/pytest -q tests/test_docs.py
+docs: $(DEV) ## build the documentation site into build/site; a dead link fails
+	$(BIN)/python -m sphinx --fail-on-warning --quiet --conf-dir docs . build/site
 
 clean: ## remove what the pipeline wrote; CACHE=1 also empties DVC's cache and scratch copies
 	rm -rf data/*.npz data/schema.json data/profile.json runs/seed-* evaluation export fingerprint gates report
@@ -44,5 +45,9 @@ $(READY): pyproject.toml constraints.txt
 		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
 		exit 1; }
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[train,energy,report,track,serve,dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --editable '.[train,energy,report,track,serve]' --constraint constraints.txt
+	@touch $@
+
+$(DEV): $(READY)
+	$(BIN)/pip install --quiet --editable '.[dev,docs,loops]' --constraint constraints.txt
 	@touch $@

@@ -96,6 +96,7 @@ _EXTRAS = {
     "wandb": "track",
     "tensorboard": "track",
     "prometheus_client": "track",
+    **dict.fromkeys(("lightning", "transformers", "accelerate"), "loops"),
     **dict.fromkeys(
         ("envoy", "granian", "httpx", "model_signing", "OpenSSL", "orjson", "starlette", "uvicorn"), "serve"
     ),
