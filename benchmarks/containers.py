@@ -23,6 +23,8 @@ SUITE = "bookworm"
 """Debian's release under the pinned base image, too."""
 PACKAGES = ("ca-certificates", "python3", "python3-venv", "python-is-python3")
 """What the base image must have."""
+IDENTITY = {"VERSION": "1.2.3", "REVISION": "abc", "SOURCE": "https://example.org"}
+"""Build arguments that become labels. Always these: buildah 1.28 takes a layer for the same whatever they are."""
 _SETTINGS = {"BUILDAH_ISOLATION": "chroot"}
 """Works inside of a container, too."""
 
@@ -67,7 +69,7 @@ class Builder:
             arguments: further build arguments.
         """
         name = f"localhost/switchback-{target}"
-        given = {"BASE": base, **arguments}
+        given = {"BASE": base, **IDENTITY, **arguments}
         words = [word for key, value in given.items() for word in ("--build-arg", f"{key}={value}")]
         # Layers are kept, so that targets share their stages. Only Docker's format knows health checks.
         options = ["--layers", "--format=docker", "--pull=never", f"--target={target}", f"--tag={name}"]
