@@ -21,7 +21,7 @@ run: $(READY) ## bring the pipeline up to date and summarise it
 	@$(BIN)/switchback run $(ARGS)
 
 test: $(DEV) ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 lint: $(DEV) ## check style and types
 	$(BIN)/ruff check

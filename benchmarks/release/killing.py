@@ -31,10 +31,10 @@ GOOD = "good"
 CANDIDATES = {
     GOOD: ("submitted", "ramping", "weight", "deciding", "promoting", "watching", "watched"),
     "errors:0.3": ("submitted", "deciding", "rolled back"),
-    "fails:400": ("submitted", "ramping", "deciding", "rolled back"),
+    "fails:250": ("submitted", "ramping", "deciding", "rolled back"),
 }
 """Candidates, as benchmarks/release/server.py knows their faults, with the events behind which the blow may fall:
-states that last milliseconds are hit as often as others. A canary of the last kind answers well in its first 400 runs,
+states that last milliseconds are hit as often as others. A canary of the last kind answers well in its first 250 runs,
 then never again.
 """
 GOOD_SHARE = 0.6

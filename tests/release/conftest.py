@@ -9,6 +9,12 @@ from ci_tools.release.bundle.keys import public_beside, signing_key
 from tests.release.bundle import toy
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """Sentences are compared whole, whatever terminal the tests run in."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+
 @pytest.fixture(scope="session")
 def key(tmp_path_factory):
     return signing_key(tmp_path_factory.mktemp("key") / "signing.pem")

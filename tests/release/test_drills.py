@@ -13,7 +13,7 @@ KILLS = (
     Case(number=1, victim="supervisor", behind="ramping", wait=0.5, candidate=GOOD),
     Case(number=2, victim="controller, kept down", behind="ramping", wait=0.8, candidate=GOOD),
     Case(number=3, victim="envoy", behind="submitted", wait=1.0, candidate="errors:0.3"),
-    Case(number=4, victim="client", behind="submitted", wait=0.5, candidate="fails:400"),
+    Case(number=4, victim="client", behind="submitted", wait=0.5, candidate="fails:250"),
     Case(number=5, victim="stable", behind="promoting", wait=0.05, candidate=GOOD),
 )
 USUAL = [name for name, drill in faults.DRILLS.items() if drill.scene is faults.USUAL and not drill.slow]

@@ -64,7 +64,7 @@ def test_one_that_did_not_go_well_is_held_again(rehearsals, end):
 
 def test_no_model_names_the_command_that_makes_one(rehearsals):
     MODEL_FILE.unlink()
-    with pytest.raises(DataError, match=r"model\.onnx: no such file\. Fix: run `switchback run`"):
+    with pytest.raises(DataError, match=r"model\.onnx: no such file.*Fix: add a stage .*`switchback run`"):
         rehearse_unless_known()
 
 

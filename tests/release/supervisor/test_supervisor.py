@@ -13,6 +13,7 @@ import pytest
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Health, Role, boot_time
 from tests.release.traffic.client import Load
+from tests.release.server.running import wait_for
 from tests.release.traffic.service import ALL, ALONE, GOOD, NEW, OTHER, PROGRAM, PROMOTED, ROOT, free_port, running
 
 IMPATIENT = {"failures": 3, "backoff_seconds": 0.02, "probes": 2, "probe_seconds": 0.25}
@@ -211,7 +212,7 @@ def test_nothing_is_served_before_the_first_plan_and_the_reason_is_told(own):
     assert answer.status == 503
     assert answer.body == {"error": "no model is being served yet"}
     own.serve(ALONE)
-    assert own.ask().status == 200
+    wait_for(lambda: own.ask().status == 200)  # Envoy's workers take a plan one by one
 
 
 def test_killed_supervisor_leaves_no_process_and_the_next_one_goes_on(own):
