@@ -18,6 +18,9 @@ from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 from ci_tools.repro import fingerprint
 from ci_tools.repro.manifest import file_digest
 
+_INPUTS = (":(top)", ":(top,exclude,glob)**/dvc.lock")
+"""To git: the whole work tree without DVC's lock files."""
+
 
 def describe(params: dict[str, Any], seed: int, threads: int, data: list[str | Path], every: dict[str, int]) -> RunMeta:
     """run.json of a run that begins now in this process."""
@@ -63,10 +66,14 @@ def now() -> str:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """Commit (empty without a repository) and whether tracked files differ from it."""
+    """Commit (empty without a repository) and whether tracked files differ from it, DVC's lock files aside.
+
+    Those say what was made, and every stage that ends writes them; nothing is made from them.
+    """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return commit.strip(), bool(_git(folder, "status", "--porcelain", "--untracked-files=no").strip())
+        changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", *_INPUTS)
+        return commit.strip(), bool(changes.strip())
     except (OSError, subprocess.CalledProcessError):
         return "", False
 
