@@ -121,6 +121,14 @@ PLANTS = {
         "release.yml",
         put("jobs", "attest", "steps", 1, value={"run": "switchback reproduce"}),
         "release.yml: attest: may sign beside `switchback reproduce`"),
+    "signing beside training that takes the shell's place": (
+        "release.yml",
+        put("jobs", "attest", "steps", 1, value={"run": "exec  switchback reproduce --pull"}),
+        "release.yml: attest: may sign beside `switchback reproduce`"),
+    "signing beside the tests": (
+        "release.yml",
+        put("jobs", "attest", "steps", 1, value={"run": "make test ARGS=tests/model"}),
+        "release.yml: attest: may sign beside `make test`"),
     "a deployment of a pull request": (
         "ci.yml", put("jobs", "lint", "environment", value="production"),
         "ci.yml: lint: deploys to ['production'] for a fork's pull request"),
