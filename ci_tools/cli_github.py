@@ -110,11 +110,17 @@ def drift(
 
 
 def _commit(sha: str) -> str:
-    if sha:
-        return sha
-    from ci_tools.errors import ConfigError
+    import re
 
-    raise ConfigError("is not given", where="--sha", fix="name the commit that was released, or set GITHUB_SHA")
+    from ci_tools.errors import ConfigError
+    from ci_tools.report.github.event import SHA
+
+    if not sha:
+        raise ConfigError("is not given", where="--sha", fix="name the commit that was released, or set GITHUB_SHA")
+    if not re.fullmatch(SHA, sha):
+        rule = "deployments and merges are found by a commit's full id"
+        raise ConfigError(f"{sha[:64]!r} is none", where="--sha", rule=rule, fix="give all of its 40 digits")
+    return sha
 
 
 def _told(url: str, action: str, as_json: bool) -> None:

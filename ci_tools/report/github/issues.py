@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ci_tools.report.github.failures import Deed
 from ci_tools.report.github.session import Patience, connect
-from ci_tools.report.github.sticky import marked, marker
+from ci_tools.report.github.sticky import marked, marker, plain
 from ci_tools.report.github.target import Target
 
 if TYPE_CHECKING:
@@ -55,13 +55,8 @@ def open_issue(
         found = patience.ask(find, deed)
         if found is None:
             return Opened(patience.create(create, find, deed).html_url, "opened")
-        if found.state == "closed" or _plain(found.body) == _plain(text):
+        if found.state == "closed" or plain(found.body) == plain(text):
             return Opened(found.html_url, "unchanged")
         issue = found
         patience.ask(lambda: issue.edit(body=text), deed)
         return Opened(found.html_url, "updated")
-
-
-def _plain(body: str) -> str:
-    """Without what a round trip through GitHub's forms may change."""
-    return body.replace("\r\n", "\n").strip()

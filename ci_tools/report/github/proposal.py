@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from ci_tools.report.github.failures import Deed
 from ci_tools.report.github.session import Patience, connect
@@ -84,7 +84,7 @@ class _Proposal:
     def pull_request(self, message: str, branch: str, base: str) -> Proposed:
         """The open one of the branch; its text stays, because people may have added to it."""
         title, _, body = message.partition("\n")
-        query = f"/pulls?state=open&base={base}&head={self._owner}:{branch}"
+        query = "/pulls?" + urlencode({"state": "open", "base": base, "head": f"{self._owner}:{branch}"})
 
         def find() -> str | None:
             return next((str(one["html_url"]) for one in self._send("GET", query)), None)

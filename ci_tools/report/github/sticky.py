@@ -76,10 +76,10 @@ def plan(found: list[Comment], text: str, created: int | None) -> Plan:
     if not found:  # not even the created one, where a server changes what it is given
         return Plan(created, edit=False, remove=())
     oldest, *younger = found
-    edit = oldest.id != created and _plain(oldest.body) != _plain(text)
+    edit = oldest.id != created and plain(oldest.body) != plain(text)
     return Plan(oldest.id, edit, tuple(comment.id for comment in younger))
 
 
-def _plain(body: str) -> str:
+def plain(body: str) -> str:
     """Without what a round trip through GitHub's forms may change."""
     return body.replace("\r\n", "\n").strip()

@@ -38,6 +38,14 @@ def member(name, kind=tarfile.REGTYPE, target=""):
     return found
 
 
+def sparse(name):
+    """In the form of GNU's tar: a map of what is there, and a size of which the archive holds nothing."""
+    found = tarfile.TarInfo(name)
+    values = {"major": "1", "minor": "0", "name": name, "realsize": str(1 << 40)}
+    found.pax_headers = {f"GNU.sparse.{key}": value for key, value in values.items()}
+    return found
+
+
 def test_a_bundle_reaches_the_registry_file_by_file(send, control):
     answer = send((member("manifest.json"), b"{}"), (member("model.onnx"), b"\0" * 100_000))
     assert (answer.status_code, answer.json()) == (201, {"bundle": CANARY})
@@ -55,11 +63,12 @@ def test_a_bundle_reaches_the_registry_file_by_file(send, control):
         member("manifest.json", tarfile.LNKTYPE, "/etc/passwd"),
         member("manifest.json", tarfile.FIFOTYPE),
         member("folder", tarfile.DIRTYPE),
+        sparse("model.onnx"),
     ],
     ids=lambda odd: f"{odd.name} {odd.type}",
 )
 def test_what_is_no_plain_file_is_refused(send, control, odd):
-    answer = send((odd, b""))
+    answer = send((odd, b"0\n".ljust(512, b"\0") if odd.pax_headers else b""))
     assert (answer.status_code, answer.json()["error"]) == (422, "the archive holds more than the files of a bundle")
     assert not hasattr(control, "added")
 

@@ -146,6 +146,13 @@ def test_commit_must_be_known(environment, ended, switchback, monkeypatch):
     assert (code, "--sha: is not given" in err) == (2, True)
 
 
+@pytest.mark.parametrize("sha", [SHA[:12], "main", "../pulls/5", SHA.upper()])
+def test_commit_is_named_in_full(environment, merged, ended, switchback, sha):
+    code, _, err = switchback("announce", str(ended(scenes.watching)), "--sha", sha)
+    assert (code, f"--sha: {sha!r} is none" in err) == (2, True)
+    assert (merged.comments, merged.deployments) == ({}, {})
+
+
 SILENT = {"planted": "divergence", "plant": "late", "named": "", "failed": [], "diagnosis": "", "right": False}
 PART = {"result": "promoted", "ok": True, "sentence": "It was fine.", "seconds": 2.0}
 REHEARSED = {"exit_code": 1, "lost": 0, "fresh": PART, "spoiled": PART | {"ok": False}}

@@ -13,8 +13,8 @@ CHANGE = Change(PARENT, TREE, {"dvc.lock": "stages: {}\n"}, "Retrained\n\nThe da
 
 @pytest.fixture
 def put(target, patience):
-    def put(change=CHANGE):
-        return propose(target, change, branch="switchback/retrain", base="main", patience=patience)
+    def put(change=CHANGE, base="main"):
+        return propose(target, change, branch="switchback/retrain", base=base, patience=patience)
 
     return put
 
@@ -40,6 +40,12 @@ def test_second_proposal_replaces_the_commit_and_keeps_the_pull_request(hub, put
     assert second == (first.url, "updated")
     assert hub.commits[hub.branches["switchback/retrain"]]["tree"]["files"] == {"dvc.lock": "stages: {a: {}}\n"}
     assert [pull["body"] for pull in opened(hub)] == ["somebody added to it"]
+
+
+def test_name_of_a_branch_is_no_part_of_the_question(hub, put):
+    first = put(base="a&state=closed#+b")
+    assert put(base="a&state=closed#+b") == (first.url, "updated")
+    assert len(opened(hub)) == 1
 
 
 def test_branch_whose_name_begins_alike_is_left_alone(hub, put):
