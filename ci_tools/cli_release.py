@@ -159,6 +159,9 @@ def serve(
     api_port: Annotated[
         int, typer.Option(min=0, max=65535, help="Control API and status page by HTTP on loopback; 0: socket only.")
     ] = 0,
+    api_hosts: Annotated[
+        list[str] | None, typer.Option("--api-host", metavar="NAME", help="By which a proxy passes on. Repeatable.")
+    ] = None,
     policy: Annotated[Path, typer.Option(metavar="YAML", help="What a release may cost.")] = Path("release.yaml"),
     public_keys: PublicKeys = None,
     identity: Identity = "",
@@ -182,6 +185,7 @@ def serve(
         home,
         port,
         api_port=api_port,
+        api_hosts=tuple(api_hosts or ()),
         rules=policy,
         public_keys=tuple(public_keys or ()),
         controller_settings=controller_settings,

@@ -1,6 +1,7 @@
 """`switchback serve`: the supervisor in this process, the controller as its child."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def serve(
     home: Path,
     port: int,
     api_port: int = 0,
+    api_hosts: tuple[str, ...] = (),
     rules: Path = policy.FILE,
     public_keys: tuple[Path, ...] = (),
     controller_settings: Path | None = None,
@@ -37,6 +39,7 @@ def serve(
     if api_port and api_port == port:
         fix = "choose another for one of them"
         raise ConfigError(f"both are {port}", where="--port, --api-port", rule="each has its own", fix=fix)
+    _check_hosts(api_port, api_hosts)
     if (length := len(os.fsencode(Home(home).socket))) > LONGEST_SOCKET:
         rule = f"the path of a socket has {LONGEST_SOCKET} at most"
         raise ConfigError(f"is {length} bytes long", where=Home(home).socket, rule=rule, fix="name a shorter --home")
@@ -58,6 +61,7 @@ def serve(
     controller = [sys.executable, "-P", "-m", "ci_tools.release.controller", "--home", str(home)]
     controller += ["--policy", str(rules)]
     controller += ["--api-port", str(api_port)] if api_port else []
+    controller += [word for host in api_hosts for word in ("--api-host", host)]
     controller += ["--settings", str(controller_settings)] if controller_settings else []
     settings = Settings(
         address=address,
@@ -67,3 +71,13 @@ def serve(
         server_megabytes=memory_mb,
     )
     Supervisor(Home(home), port=port or free_port(set()), settings=settings).run()
+
+
+def _check_hosts(api_port: int, hosts: tuple[str, ...]) -> None:
+    if hosts and not api_port:
+        rule = "a proxy reaches the control API by a port"
+        raise ConfigError("is of no use without --api-port", where="--api-host", rule=rule, fix="give --api-port, too")
+    for host in hosts:
+        if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", host):
+            fix = "give it as release.example.com"
+            raise ConfigError(f"{host!r} is none", where="--api-host", rule="a name without scheme and port", fix=fix)

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from ci_tools.errors import ConfigError
+from ci_tools.release import serve as serving
 from ci_tools.release.bundle.keys import public_beside
 from ci_tools.release.home import Home
 from ci_tools.release.serve import serve
@@ -35,6 +37,30 @@ def test_policy_that_is_named_must_be_there(tmp_path):
 def test_ports_of_clients_and_of_control_are_two(tmp_path):
     with pytest.raises(ConfigError, match="--port, --api-port: both are 8001"):
         serve(tmp_path / "home", 8001, api_port=8001)
+
+
+def test_name_of_a_proxy_needs_a_port_behind_it(tmp_path):
+    with pytest.raises(ConfigError, match="--api-host: is of no use without --api-port"):
+        serve(tmp_path, 0, api_hosts=("release.example.com",))
+
+
+@pytest.mark.parametrize(
+    "host", ["https://release.example.com", "release.example.com:443", "a/b", "-x", "", "a b", "ä"]
+)
+def test_name_of_a_proxy_is_a_name_alone(tmp_path, host):
+    with pytest.raises(ConfigError, match=r"--api-host: .* is none; a name without scheme and port"):
+        serve(tmp_path, 0, api_port=8070, api_hosts=("release.example.com", host))
+
+
+def test_controller_is_told_the_names_of_a_proxy(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(serving, "Supervisor", lambda home, port, settings: told.append(settings) or Mock())
+    serve(tmp_path, 8000, api_port=8070, api_hosts=("a.example.com", "b.example.com"))
+    words = told[0].controller_command
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--api-host"] == [
+        "a.example.com",
+        "b.example.com",
+    ]
 
 
 def test_home_that_is_too_long_for_a_socket_is_refused(tmp_path):

@@ -37,11 +37,12 @@ def app(control: Control, token: str | None = None, *, hosts: Collection[str] = 
     Args:
         control: what is asked; called from worker threads.
         token: that every call but /healthz and /readyz must carry; None where the socket's permissions are the guard.
-        hosts: accepted in the Host header, without the port: a foreign name that resolves to loopback is refused.
+        hosts: accepted in the Host header, without the port and in whatever case: a foreign name that resolves to
+            loopback is refused.
 
     Raises:
         ModuleNotFoundError: starlette, jinja2 or prometheus_client is not installed.
     """
     from ci_tools.release.api.routes import application
 
-    return application(control, token, frozenset(hosts))
+    return application(control, token, frozenset(map(str.lower, hosts)))

@@ -15,7 +15,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ci_tools.release.api import uploads
+from ci_tools.release.api import LOOPBACK, uploads
 from ci_tools.release.api.answers import Refused
 
 OPEN = ("/healthz", "/readyz")
@@ -77,7 +77,9 @@ class Guard:
             and request.url.path == "/"
             and _equal(request.query_params.get("token", ""), self._token)
         ):
-            return f"{name}={session}; HttpOnly; SameSite=Strict; Path=/"
+            # Another name than this machine's is a proxy's, and the way there leads through the network.
+            secure = "" if _name(request.headers.get("host", "")) in LOOPBACK else "; Secure"
+            return f"{name}={session}; HttpOnly; SameSite=Strict; Path=/{secure}"
         fix = "send Authorization: Bearer TOKEN, or open /?token=TOKEN once; the service keeps it in its file `token`"
         raise Refused(401, "the token is missing or wrong", fix, {"www-authenticate": "Bearer"})
 

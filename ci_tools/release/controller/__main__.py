@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ci_tools import config
 from ci_tools.errors import run_stage
-from ci_tools.release.api import app
+from ci_tools.release.api import LOOPBACK, app
 from ci_tools.release.bundle import trust
 from ci_tools.release.controller import bundles, loop, serving
 from ci_tools.release.controller.controller import Controller, Surroundings
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, default=policy.FILE, help="release.yaml")
     parser.add_argument("--settings", type=Path, help="YAML file with settings of the controller")
     parser.add_argument("--api-port", type=int, default=0, help="also serve the control API on 127.0.0.1, with a token")
+    parser.add_argument("--api-host", action="append", default=[],
+                        help="name under which a proxy passes requests on to that port, may be repeated")  # fmt: skip
     parser.add_argument("--trust-key", type=Path, action="append", default=[],
                         help="public key whose signatures count, may be repeated; else one's own")  # fmt: skip
     parser.add_argument("--trust-identity", default="", help="identity whose signatures count, by Sigstore")
@@ -56,7 +58,8 @@ def _run(options: argparse.Namespace, stop: threading.Event) -> None:
     try:
         served.append(Serving(app(controller, None), serving.unix(home.socket)))
         if options.api_port:
-            served.append(Serving(app(controller, serving.token(home)), serving.loopback(options.api_port)))
+            calls = app(controller, serving.token(home), hosts=(*LOOPBACK, *options.api_host))
+            served.append(Serving(calls, serving.loopback(options.api_port)))
         worker = threading.Thread(target=loop.run, args=(controller, settings.tick_seconds, stop), name="loop")
         worker.start()
         stop.wait()

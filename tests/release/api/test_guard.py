@@ -89,9 +89,17 @@ def test_this_machine_has_several_names(client, host):
 
 
 def test_other_hosts_are_let_in_where_they_were_named(control):
-    client = Asking(app(control, TOKEN, hosts=["release.corp"]), "http://release.corp")
+    client = Asking(app(control, TOKEN, hosts=["Release.corp"]), "http://release.corp")
     assert client.get("/status", headers=BEARER).status_code == 200
     assert client.get("/status", headers=BEARER | {"host": "localhost"}).status_code == 400
+
+
+def test_cookie_goes_through_the_network_by_https_only(control):
+    opened = f"/?token={TOKEN}"
+    proxied = Asking(app(control, TOKEN, hosts=["release.corp"]), "http://release.corp")
+    assert proxied.get(opened).headers["set-cookie"].endswith("; Path=/; Secure")
+    here = Asking(app(control, TOKEN), "http://127.0.0.1")
+    assert here.get(opened).headers["set-cookie"].endswith("; Path=/")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])

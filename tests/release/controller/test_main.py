@@ -23,6 +23,7 @@ from ci_tools.release.home import Home
 from ci_tools.release.ledger import Ledger
 from ci_tools.release.plan import Plan
 from ci_tools.release.registry import Registry
+from ci_tools.release.supervisor.server import free_port
 from tests.release.bundle import toy
 
 PATIENCE = 60.0
@@ -114,7 +115,8 @@ def test_a_process_serves_what_is_signed_and_goes_on_after_a_kill(home, tmp_path
     foreign = toy.sealed(tmp_path / "foreign", other, model=toy.graph(made="elsewhere").SerializeToString())
     shutil.copytree(foreign, home.bundles / foreign.name)
     command = [sys.executable, "-m", "ci_tools.release.controller", "--home", str(home.path), "--policy",
-               str(tmp_path / "release.yaml"), "--trust-key", str(trusted)]  # fmt: skip
+               str(tmp_path / "release.yaml"), "--trust-key", str(trusted), "--api-port", str(port := free_port(set())),
+               "--api-host", "release.example.com"]  # fmt: skip
     for signal_, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
@@ -124,8 +126,10 @@ def test_a_process_serves_what_is_signed_and_goes_on_after_a_kill(home, tmp_path
                 assert Status.model_validate_json(answer.content).controller_pid == process.pid
                 refused = api.post("/releases", json={"bundle": foreign.name, "actor": "ann"})
                 assert refused.is_client_error
-                assert "the release service trusts" in refused.json()["error"]
+                assert "trusts" in refused.json()["error"]
                 assert api.post("/releases", json={"bundle": bundle, "actor": "ann"}).is_success
+            asked = {host: _alive(port, host) for host in ("127.0.0.1", "release.example.com", "evil.example.com")}
+            assert asked == {"127.0.0.1": 200, "release.example.com": 200, "evil.example.com": 400}
         finally:
             os.kill(process.pid, signal_)
             _, error = process.communicate(timeout=PATIENCE)
@@ -134,6 +138,13 @@ def test_a_process_serves_what_is_signed_and_goes_on_after_a_kill(home, tmp_path
     assert Plan.model_validate_json(home.plan.read_bytes()).serial == 1
     with Ledger(home.ledger, readonly=True) as ledger:
         assert [event.kind for event in ledger.events()] == ["started", "installed", "started"]
+
+
+def _alive(port, host):
+    """Status of an answer to whoever asks by that name; before the service has a supervisor it is not alive: 503."""
+    with httpx.Client(transport=httpx.HTTPTransport(retries=5)) as client:  # the port opens after the socket
+        status = client.get(f"http://127.0.0.1:{port}/readyz", headers={"host": host}).status_code
+    return 200 if status == 503 else status
 
 
 def _listens(path, process):
