@@ -214,6 +214,22 @@ def test_releases_wait_for_each_other_and_none_is_cancelled():
     assert release["concurrency"] == {"group": "release", "cancel-in-progress": False, "queue": "max"}
 
 
+@pytest.mark.parametrize(("file", "name"), [("game-day.yml", "drills"), ("release.yml", "release")])
+def test_what_hangs_fails_where_a_failure_is_told(file, name):
+    """GitHub cancels a job that takes too long, and a job after it that waits for a failure never runs."""
+    job = parsed((ROOT / ".github/workflows" / file).read_text())["jobs"][name]
+    minutes = [step.get("timeout-minutes") for step in job["steps"] if "run" in step]
+    assert None not in minutes
+    assert sum(minutes) < job["timeout-minutes"]
+
+
+def test_every_lock_file_of_npm_is_kept_up_to_date():
+    updates = YAML(typ="safe").load((ROOT / ".github/dependabot.yml").read_text())["updates"]
+    (npm,) = (update["directories"] for update in updates if update["package-ecosystem"] == "npm")
+    found = subprocess.run(["git", "ls-files", "*package-lock.json"], cwd=ROOT, capture_output=True, text=True)
+    assert sorted(npm) == sorted(f"/{Path(line).parent}" for line in found.stdout.split())
+
+
 def test_dependencies_of_others_are_a_week_old():
     updates = YAML(typ="safe").load((ROOT / ".github/dependabot.yml").read_text())["updates"]
     assert all(update["cooldown"]["default-days"] >= 7 for update in updates)
