@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 DEFAULT = Path("~/.config/switchback/signing.pem")
+GIVEN = "SWITCHBACK_SIGNING_KEY"
+"""Environment variable: the key itself, in PEM, for a machine that has none, such as a hosted runner."""
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 """Those that model-signing takes."""
 _OTHERS = 0o077
@@ -39,16 +41,20 @@ def signing_key(path: Path | None = None) -> Path:
     """The private key to sign with; a new one where there is none yet. Its public half is written beside it.
 
     Args:
-        path: PEM file; none: `DEFAULT`.
+        path: PEM file; none: `DEFAULT`, which then is what `GIVEN` holds, where that is set.
 
     Raises:
-        ConfigError: others can read the key, or it is no key that can sign.
+        ConfigError: others can read the key, it is no key that can sign, or another or none is given.
         SwitchbackError: it cannot be written.
     """
+    given = None if path else os.environ.get(GIVEN)
     path = expanded(path or DEFAULT)
     try:
         if not path.exists():
-            _generate(path)
+            _generate(path) if given is None else _take(given, path)
+        if given and path.read_text(encoding="ascii", errors="replace").strip() != given.strip():
+            fix = f"unset {GIVEN}, or name a file by --key"
+            raise ConfigError(f"is another key than that of {GIVEN}", where=path, fix=fix)
         if path.stat().st_mode & _OTHERS:
             rule = "only its owner may read a signing key"
             raise ConfigError("others can read it", where=path, rule=rule, fix=f"chmod 600 {path}")
@@ -116,8 +122,24 @@ def _generate(path: Path) -> None:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = generate_private_key(SECP256R1())
+    _keep(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), path)
+
+
+def _take(given: str, path: Path) -> None:
+    if not given.strip():
+        rule = "a key that is made here is gone with this machine, and nobody trusts it"
+        raise ConfigError("is empty", where=GIVEN, rule=rule, fix=f"give it a private key in PEM; {_MAKE_ONE}")
+    _keep(f"{given.strip()}\n".encode(), path)
+    try:
+        _public_pem(path)
+    except ConfigError:
+        path.unlink()  # else it would stand in the way of the right one
+        raise
+
+
+def _keep(content: bytes, path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _put(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600, replace=False)
+    _put(path, content, 0o600, replace=False)
 
 
 def _put(path: Path, content: bytes, mode: int, *, replace: bool) -> None:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from ci_tools.errors import ConfigError, SwitchbackError
-from ci_tools.release.bundle.keys import DEFAULT, fingerprint, load_public, public_beside, signing_key
+from ci_tools.release.bundle.keys import DEFAULT, GIVEN, fingerprint, load_public, public_beside, signing_key
 from ci_tools.release.bundle.trust import own
 
 
@@ -26,6 +26,37 @@ def test_first_use_makes_a_key_that_only_its_owner_reads(tmp_path, monkeypatch):
 def test_second_use_takes_the_same_key(tmp_path):
     first = signing_key(tmp_path / "a.pem").read_bytes()
     assert signing_key(tmp_path / "a.pem").read_bytes() == first
+
+
+def test_machine_without_a_key_takes_the_given_one(tmp_path, monkeypatch):
+    given = signing_key(tmp_path / "a.pem")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(GIVEN, given.read_text().strip())  # a secret's last line end is easily lost
+    for _ in range(2):
+        assert signing_key().read_bytes() == given.read_bytes()
+        assert stat.S_IMODE(DEFAULT.expanduser().stat().st_mode) == 0o600
+    assert signing_key(tmp_path / "b.pem").read_bytes() != given.read_bytes()  # the file that is named counts
+    monkeypatch.setenv(GIVEN, "")
+    assert signing_key().read_bytes() == given.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("", f"{GIVEN}: is empty"), ("no key", r"signing\.pem: is no private key")]
+)
+def test_no_key_is_made_where_one_was_to_be_given(tmp_path, monkeypatch, given, said):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(GIVEN, given)
+    with pytest.raises(ConfigError, match=said):
+        signing_key()
+    assert not DEFAULT.expanduser().exists()
+
+
+def test_two_keys_are_one_too_many(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    signing_key()
+    monkeypatch.setenv(GIVEN, signing_key(tmp_path / "other.pem").read_text())
+    with pytest.raises(ConfigError, match=f"is another key than that of {GIVEN}"):
+        signing_key()
 
 
 def test_public_half_that_is_gone_or_another_is_written_again(tmp_path):
