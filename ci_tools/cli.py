@@ -287,7 +287,7 @@ def report(
 
         addresses = parse(links or [], tracked())
         public = post or status
-        written = command.render(source, addresses, public) if source else command.write(addresses)
+        written = command.render(source, addresses, public, post) if source else command.write(addresses)
         url = command.publish(written, post, status) if public else ""
     if as_json:
         print_json(written.to_json() | {"url": url})

@@ -65,18 +65,24 @@ def write(links: Links | None = None, root: Path = Path()) -> Report:
     return Report(found, root / FOLDER / COMMENT, page)
 
 
-def render(source: Path, links: Links | None = None, public: bool = False) -> Report:
+def render(source: Path, links: Links | None = None, public: bool = False, post: bool = False) -> Report:
     """Write report/comment.md from a results.json alone, as a job does that never sees the pull request's files.
 
     In GitHub Actions, and always where it is to be made `public`, the pull request that it names must be the one that
-    the run was for.
+    the run was for. Where it is to become a comment (`post`) and cannot, the comment says so: the one that is there
+    speaks of an older commit.
 
     Raises:
         ConfigError: it is to be made public, and no event file says what the run was for.
         DataError: it breaks a rule of its schema, or claims another pull request than it may.
         DependencyUnavailable: GitHub was asked for the pull request and out of reach.
     """
-    found = results.read(source)
+    try:
+        found = results.read(source)
+    except DataError:
+        if post:
+            _tell_of_nothing(links)
+        raise
     if public or os.environ.get("GITHUB_EVENT_PATH"):
         found = found.model_copy(update={"pull_request": _accepted(found)})
     text = _write_comment(found, links, Path())
@@ -157,6 +163,25 @@ def _accept_approved(found: Results, event: "Event") -> None:
         rule = "results are told of what was approved only"
         raise DataError(f"claims commit {found.head_sha[:12]!r} of another run", where="results", rule=rule)
     refuse_unless_head(Target.from_environment(event.pull_request), event.head.sha)
+
+
+def _tell_of_nothing(links: Links | None) -> None:
+    """To the pull request that GitHub names for the run; of a fork's it names none.
+
+    Raises:
+        DataError: the pull request moved on.
+    """
+    from ci_tools.report.github import Target, check_claim, publish_comment, read_event, refuse_unless_head
+
+    event = read_event()
+    if event.pull_request is None:
+        return
+    target = Target.from_environment(event.pull_request)
+    if event.kind == "workflow_dispatch":
+        refuse_unless_head(target, event.head.sha)
+    else:
+        check_claim(event.head.sha, event.pull_request, run=event.head)
+    publish_comment(comment.nothing(event.head.sha, links or Links()), target)
 
 
 def _write_comment(found: Results, links: Links | None, root: Path) -> str:

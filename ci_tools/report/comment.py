@@ -63,6 +63,15 @@ def render(results: Results, links: Links | None = None, longest: int = LONGEST)
     return text
 
 
+def nothing(head_sha: str, links: Links) -> str:
+    """The comment on a commit whose run left no results that can be read."""
+    told = (
+        f"Commit {code(head_sha[:12])}: its experiment ended before there were results, or they cannot be read. The "
+        "log says why. If its machine was taken away, *Re-run failed jobs* goes on where it stopped."
+    )
+    return "\n\n".join(filter(None, ["## ⛔ Do not merge: nothing was judged", told, *sections.more(links)])) + "\n"
+
+
 def answered(results: Results) -> Answer:
     """Whether it can be merged."""
     return answer.of(

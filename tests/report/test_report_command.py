@@ -154,6 +154,38 @@ def test_foreign_results_are_one_line_and_leave_no_comment(crossed, switchback, 
     assert event == []
 
 
+@pytest.mark.parametrize("left", ["missing", "no JSON"])
+def test_run_without_results_takes_the_comment_on_an_older_commit_away(crossed, switchback, event, tmp_path, left):
+    started = json.loads((tmp_path / "event.json").read_text())
+    started["workflow_run"]["pull_requests"] = [{"number": 42}]
+    store(tmp_path / "event.json", started)
+    crossed.unlink() if left == "missing" else crossed.write_text(left)
+    run = "https://github.com/team/risk/actions/runs/7"
+    code, _, err = switchback("report", "--from", str(crossed), "--post", "--link", f"artifacts={run}")
+    assert (code, err.startswith(f"error: {crossed}: ")) == (2, True)
+    (claim, (kind, body, target)) = event
+    assert (claim, kind, target.pull_request) == (("claim", SHA, 42), "comment", 42)
+    assert body.startswith("## ⛔ Do not merge: nothing was judged")
+    assert SHA[:12] in body
+    assert run in body
+
+
+def test_run_without_results_says_nothing_on_a_pull_request_that_moved_on(
+    crossed, switchback, event, tmp_path, monkeypatch
+):
+    started = json.loads((tmp_path / "event.json").read_text())
+    started["workflow_run"]["pull_requests"] = [{"number": 42}]
+    store(tmp_path / "event.json", started)
+    crossed.unlink()
+
+    def refuse(*_, **__):
+        raise DataError("its head is another", where="pull request #42")
+
+    monkeypatch.setattr("ci_tools.report.github.check_claim", refuse)
+    assert switchback("report", "--from", str(crossed), "--post")[0] == 2
+    assert event == []
+
+
 def test_claimed_pull_request_is_checked_before_anything_is_written(crossed, switchback, event, monkeypatch):
     def refuse(*_, **__):
         raise DataError("its head is another", where="pull request #42")
