@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ci_tools.console import say
 from ci_tools.errors import DataError
+from ci_tools.harmless import one_line
 from ci_tools.release.api import words
 from ci_tools.release.control import Phase, Release, Result
 from ci_tools.release.judge import Decision
@@ -134,11 +135,13 @@ def comment(outcome: Outcome, run_url: str = "") -> str:
     """What the pull request is told, as Markdown."""
     parts = [f"## {_SIGNS[outcome.state]} Release: {outcome.title.lower()}", prose(outcome.sentence)]
     if release := outcome.release:
-        facts = [
-            ("bundle", code(words.short(release.bundle))),
-            ("champion before", code(words.short(release.champion))),
-        ]
-        facts += [("began", release.started), ("took", words.duration(release.seconds))]
+        told = {
+            "bundle": words.short(release.bundle),
+            "champion before": words.short(release.champion),
+            "began": release.started,
+        }
+        facts = [(name, code(one_line(value, 60))) for name, value in told.items()]
+        facts.append(("took", words.duration(release.seconds)))
         parts.append(table(("", ""), facts))
     if outcome.decision and outcome.decision.verdicts:
         rows = [(code(one.metric), one.outcome.value, prose(one.sentence)) for one in outcome.decision.verdicts]
