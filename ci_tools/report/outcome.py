@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ci_tools.console import say
-from ci_tools.errors import DataError
+from ci_tools.errors import DataError, DependencyUnavailable
 from ci_tools.harmless import one_line
 from ci_tools.release.api import words
 from ci_tools.release.control import Phase, Release, Result
@@ -36,7 +36,9 @@ class Outcome:
     release: Release | None = None
     decision: Decision | None = None
     error: str = ""
-    """Why there is no release."""
+    """Why nothing is known of a release."""
+    unanswered: bool = False
+    """Whether the service did not answer, so that there may be one that goes on."""
 
     @property
     def state(self) -> DeploymentState:
@@ -55,7 +57,9 @@ class Outcome:
     @property
     def title(self) -> str:
         """A few words."""
-        return words.about(self.release).title if self.release else "Not released"
+        if self.release is None:
+            return "Not known how it ended" if self.unanswered else "Not released"
+        return words.about(self.release).title
 
     @property
     def sentence(self) -> str:
@@ -90,7 +94,8 @@ def read(path: Path) -> Outcome:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if "error" in raw and isinstance(raw["error"], dict):
-            return Outcome(error=str(raw["error"]["message"]))
+            unanswered = raw["error"].get("exit_code") == DependencyUnavailable.exit_code
+            return Outcome(error=str(raw["error"]["message"]), unanswered=unanswered)
         told = raw.get("status") or raw
         decision = told.get("decision")
         return Outcome(
@@ -143,6 +148,8 @@ def comment(outcome: Outcome, run_url: str = "") -> str:
         facts = [(name, code(one_line(value, 60))) for name, value in told.items()]
         facts.append(("took", words.duration(release.seconds)))
         parts.append(table(("", ""), facts))
+    if outcome.unanswered:
+        parts.append("If it began, it goes on without this job: *Re-run failed jobs* joins it and tells its end.")
     if outcome.decision and outcome.decision.verdicts:
         rows = [(code(one.metric), one.outcome.value, prose(one.sentence)) for one in outcome.decision.verdicts]
         parts.append(table(("metric", "outcome", "evidence"), rows))

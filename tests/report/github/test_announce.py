@@ -98,13 +98,14 @@ def test_commit_without_a_pull_request_still_has_a_deployment(hub, ended, tell, 
     assert "came by no pull request" in capfd.readouterr().err
 
 
-def test_release_that_could_not_begin_is_an_error_of_the_deployment(merged, tell, tmp_path):
-    (tmp_path / "o.json").write_text(
-        '{"error": {"kind": "X", "message": "the service does not answer", "exit_code": 4}}'
-    )
+@pytest.mark.parametrize(("code", "title"), [(2, "not released"), (4, "not known how it ended")])
+def test_release_of_which_nothing_is_known_is_an_error_of_the_deployment(merged, tell, tmp_path, code, title):
+    error = {"kind": "X", "message": "the service does not answer", "exit_code": code}
+    (tmp_path / "o.json").write_text(json.dumps({"error": error}))
     tell(tmp_path / "o.json")
     (said,) = merged.comments.values()
-    assert said["body"].splitlines()[1:4:2] == ["## ⛔ Release: not released", "the service does not answer"]
+    assert said["body"].splitlines()[1:4:2] == [f"## ⛔ Release: {title}", "the service does not answer"]
+    assert ("joins it" in said["body"]) == (code == 4)
     assert (statuses(merged), merged.issues) == (["error"], {})
 
 
