@@ -57,7 +57,8 @@ def look(script: str = "") -> Repository:
         elsewhere="" if on_github else remote,
         python=_python(here),
         packages=_packages(here),
-        training=find(here, [name for name in names if name], script),
+        # DVC and YAML could not name the others.
+        training=find(here, [name for name in names if name and name.isprintable()], script),
     )
 
 
@@ -72,9 +73,10 @@ def _python(root: Path) -> str:
     """From .python-version or pyproject.toml; else, or where that is too old, the one that runs now."""
     texts = [_text(root / ".python-version")]
     try:
-        texts.append(str(tomllib.loads(_text(root / "pyproject.toml")).get("project", {}).get("requires-python", "")))
+        project = tomllib.loads(_text(root / "pyproject.toml")).get("project")
     except tomllib.TOMLDecodeError:
-        texts.append("")  # whoever builds the project is told by its tools
+        project = None  # whoever builds the project is told by its tools
+    texts.append(str(project.get("requires-python", "")) if isinstance(project, dict) else "")
     found = (re.match(r"\s*(?:>=|~=|==)?\s*(3)\.(\d+)", text) for text in texts)
     versions = [(int(one[1]), int(one[2])) for one in found if one]
     wanted = next((version for version in versions if version >= OLDEST), sys.version_info[:2])
@@ -84,7 +86,9 @@ def _python(root: Path) -> str:
 def _packages(root: Path) -> str:
     """The project's own requirements, as far as files say them, and what `switchback` needs."""
     known = [f"--requirement {name}" for name in ("requirements.txt",) if (root / name).exists()]
-    known += ["--editable ."] if "[project]" in _text(root / "pyproject.toml") or (root / "setup.py").exists() else []
+    settings = _text(root / "pyproject.toml")
+    is_package = (root / "setup.py").exists() or any(table in settings for table in ("[project]", "[build-system]"))
+    known += ["--editable ."] if is_package else []
     return " ".join([*known, f"--requirement {REQUIREMENTS}"])
 
 
@@ -98,7 +102,9 @@ def _text(path: Path) -> str:
 def _asked(*arguments: str) -> str:
     """What git answers; empty where it refuses."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+        )
     except FileNotFoundError:
         raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
     return done.stdout.strip("\n") if done.returncode == 0 else ""

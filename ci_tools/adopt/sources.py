@@ -1,6 +1,7 @@
 """The Python sources of a repository, as far as `switchback init` has to understand them. Nothing is imported."""
 
 import ast
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -78,9 +79,12 @@ def read(root: Path, names: Iterable[str]) -> dict[PurePosixPath, Source]:
         path = PurePosixPath(name)
         if path.suffix == ".py":
             try:
-                found[path] = Source(path=path, tree=ast.parse((root / path).read_bytes()))
-            except (OSError, SyntaxError, ValueError, RecursionError):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # of somebody else's strings
+                    tree = ast.parse((root / path).read_bytes())
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):  # the last: nested too deep
                 continue
+            found[path] = Source(path=path, tree=tree)
     return found
 
 

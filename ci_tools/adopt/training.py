@@ -70,12 +70,13 @@ def find(root: Path, names: Sequence[str], chosen: str = "") -> Training:
     package = script.path.parent / "__init__.py"
     return Training(
         script=script.path,
-        command=_command(script, package in sources),
+        command=_command(script, sources),
         framework=_framework(own),
         options=tuple(
             Option(name=name, flag=flag, default=default)
             for name, (flag, default) in options.items()
-            if isinstance(default, int | float) and not isinstance(default, bool) and name not in _SEEDS
+            if isinstance(default, int | float) and not isinstance(default, bool)
+            if name not in _SEEDS and name.isidentifier()  # others are no keys, e.g. model.width
         ),
         seed_flag=seeds[0] if seeds else "",
         sources=tuple(dict.fromkeys([*(source.path for source in own), *({package} & sources.keys())])),
@@ -120,12 +121,20 @@ def _framework(sources: Iterable[Source]) -> Framework:
     return next((framework for package, framework in _PACKAGES.items() if package in packages), "loop")
 
 
-def _command(script: Source, in_package: bool) -> str:
-    """As a module where it belongs to a package, so that what it imports is found from the repository's root."""
+def _command(script: Source, sources: Mapping[PurePosixPath, Source]) -> str:
+    """As a module where it belongs to a package, so that what it imports is found from the repository's root.
+
+    A script that imports its neighbours as if they stood at the root finds them only where it runs as a file.
+    """
+    path, tops = script.path, {name.partition(".")[0] for name in script.imports}
+    at_root = {place.parts[0].removesuffix(".py") for place in sources}
+    as_file = any(path.with_name(f"{top}.py") in sources for top in tops - at_root)
+    in_package = path.with_name("__init__.py") in sources and not as_file
     if not (in_package or script.imports_by_place):
-        return f"python {shlex.quote(str(script.path))}"
-    parts = script.path.with_suffix("").parts
-    return f"python -m {'.'.join(parts[parts[0] == 'src' :])}"
+        return f"python {shlex.quote(str(path))}"
+    parts = path.with_suffix("").parts
+    installed = parts[0] == "src" and PurePosixPath("src/__init__.py") not in sources
+    return f"python -m {shlex.quote('.'.join(parts[installed:]))}"
 
 
 def _inputs(root: Path, names: Sequence[str], defaults: Iterable[object]) -> Iterator[PurePosixPath]:

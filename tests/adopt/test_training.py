@@ -60,6 +60,19 @@ def test_module_of_a_package_runs_as_one(repository):
     assert set(map(str, found.sources)) == set(files)
 
 
+def test_package_named_src_is_one(repository):
+    files = {"src/__init__.py": "", "src/train.py": "from src import data\n" + LOOP + GUARD, "src/data.py": ""}
+    found = repository(files)
+    assert found.command == "python -m src.train"
+    assert set(map(str, found.sources)) == set(files)
+
+
+def test_script_of_a_package_that_imports_its_neighbours_by_name_runs_as_a_file(repository):
+    files = {"net/__init__.py": "", "net/train.py": "import data\n" + LOOP + GUARD, "net/data.py": ""}
+    assert repository(files).command == "python net/train.py"
+    assert repository(files | {"data.py": ""}).command == "python -m net.train"
+
+
 def test_script_in_a_plain_folder_finds_what_stands_beside_it(repository):
     found = repository({"code/my train.py": "import data\n" + LOOP + GUARD, "code/data.py": "", "data.py": ""})
     assert found.command == "python 'code/my train.py'"
@@ -85,6 +98,11 @@ def test_numbers_among_the_options_are_the_experiment(repository):
         Option(name="batch_size", flag="--batch-size", default=64),
     )
     assert found.seed_flag == "--seed"
+
+
+def test_option_whose_name_is_no_key_keeps_its_default(repository):
+    options = "".join(f'parser.add_argument("--{name}", default=1)\n' for name in ("model.width", "3d", "lr"))
+    assert [option.name for option in repository({"train.py": LOOP + options + GUARD}).options] == ["lr"]
 
 
 def test_options_of_click(repository):
@@ -135,6 +153,11 @@ def test_repository_that_trains_nothing_is_refused(repository, files):
 def test_chosen_file_must_be_one_of_the_repository(repository):
     with pytest.raises(ConfigError, match=r"--script gone\.py: no Python file of this repository"):
         repository({"train.py": LOOP + GUARD}, "gone.py")
+
+
+@pytest.mark.parametrize("other", ["pattern = '\\d'", "-" * 100_000 + "1", "if " + "not " * 5_000 + "1: pass"])
+def test_odd_sources_beside_it_do_no_harm(repository, other):
+    assert repository({"train.py": LOOP + GUARD, "other.py": other}).script.name == "train.py"
 
 
 def test_sources_that_import_each_other_come_to_an_end(repository):
