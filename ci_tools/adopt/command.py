@@ -65,15 +65,19 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
 
     Args:
         script: path of the training script; empty: the one that is found.
-        source: what pip installs this package from; empty: a release of it.
+        source: what pip installs this package from, an address or a path; empty: a release of it.
         force: replace files that differ.
         dry: only say what would be done.
 
     Raises:
-        ConfigError: not the root of a git repository, no training script, or a file stands in the way.
+        ConfigError: not the root of a git repository, no training script, a file stands in the way, or `source` is
+            nothing that pip could install from.
         DependencyUnavailable: git is not installed.
         RecordError: the disk refused a write.
     """
+    if source and "://" not in source and not Path(source).exists():
+        rule, fix = "it is an address or a path", f"e.g. --install {SOURCE}"
+        raise ConfigError("is neither", where=f"--install {source}", rule=rule, fix=fix)
     repository = look(script)
     _refuse_other_tests(repository.root, force)
     changes = plan(repository.root, wanted(repository, source or SOURCE), force)

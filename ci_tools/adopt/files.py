@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ci_tools import __version__
 from ci_tools.adopt import workflows
 from ci_tools.adopt.pipeline import dvc_yaml, params_yaml
+from ci_tools.adopt.plan import extended, text_of
 from ci_tools.adopt.repository import REQUIREMENTS, Repository
 
 SOURCE = f"git+https://github.com/switchback-ci/switchback@v{__version__}"
@@ -45,10 +46,10 @@ def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
 
     Args:
         repository: as it is now.
-        source: what pip installs this package from: a `git+https://…` address, or a folder.
+        source: what pip installs this package from: a `git+https://…` address, or a path.
 
     Raises:
-        ConfigError: there is a params.yaml, and it is no YAML mapping.
+        ConfigError: there is a params.yaml, and it is no YAML mapping, or a file to be extended is no text.
     """
     root = repository.root
     params = params_yaml(repository.training, root / "params.yaml")
@@ -59,7 +60,7 @@ def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
         "gates.yaml": workflows.template("gates.yaml"),
         "release.yaml": workflows.template("release.yaml"),
         REQUIREMENTS: f"# What `switchback` needs beside the project's own packages.\n"
-        f"switchback-ci[{EXTRAS}] @ {Path(source).resolve().as_uri() if Path(source).is_dir() else source}\n",
+        f"switchback-ci[{EXTRAS}] @ {Path(source).resolve().as_uri() if Path(source).exists() else source}\n",
         ".dvc/config": _DVC_CONFIG,
         ".dvc/.gitignore": _DVC_IGNORED,
         ".dvcignore": _with_lines(root / ".dvcignore", _IGNORED_BY_DVC),
@@ -68,14 +69,11 @@ def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
     found |= {f"{TESTS}/{name}": workflows.template(f"{TESTS}/{name}.in") for name in ACCEPTANCE}
     if repository.elsewhere:
         return found
-    own = root / "dvc.yaml"
-    return found | workflows.wanted(repository, own.read_text(encoding="utf-8") if own.exists() else stages)
+    return found | workflows.wanted(repository, text_of(root / "dvc.yaml") or stages)
 
 
 def _with_lines(path: Path, lines: Sequence[str]) -> str:
     """The file with these lines, those that it lacks at its end."""
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = text_of(path)
     known = {line.strip().strip("/") for line in before.splitlines()}
-    missing = [line for line in lines if line.strip("/") not in known]
-    separator = "\n" if missing and before and not before.endswith("\n") else ""
-    return "".join([before, separator, *(f"{line}\n" for line in missing)])
+    return extended(before, [line for line in lines if line.strip("/") not in known])

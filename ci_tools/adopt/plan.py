@@ -1,7 +1,8 @@
 """What `switchback init` would do to the files of a repository, shown as a diff, and done."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -71,6 +72,26 @@ def write(root: Path, changes: Sequence[Change]) -> None:
             write_atomic(path, change.after)
 
 
+def text_of(path: Path) -> str:
+    """What a file that is to be extended holds, its line ends as they are; empty where there is none.
+
+    Raises:
+        ConfigError: it is no text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8") if path.exists() else ""
+    except UnicodeDecodeError as error:
+        fix = "save it as UTF-8"
+        raise ConfigError(f"byte {error.start} is no UTF-8", where=path.name, rule="lines are added", fix=fix) from None
+
+
+def extended(before: str, lines: Iterable[str]) -> str:
+    """A text with lines at its end, which end as its own do."""
+    end = "\r\n" if "\r\n" in before else "\n"
+    added = "".join(f"{line}{end}" for line in lines)
+    return before + (end if added and before and not before.endswith("\n") else "") + added
+
+
 def _text(path: Path) -> str:
     """Empty where there is no file; bytes that are no text differ from every template."""
     return path.read_bytes().decode("utf-8", errors="replace") if path.exists() else ""
@@ -82,6 +103,7 @@ def _refuse_place(root: Path, path: Path) -> None:
         raise ConfigError("leads out of the repository", where=where, fix="remove that symbolic link")
     if path.is_dir():
         raise ConfigError("is a folder, where a file is needed", where=where, fix="move it away")
-    blocked = next((folder for folder in where.parents if (root / folder).is_file()), None)
+    folders = (folder for folder in where.parents if os.path.lexists(root / folder))
+    blocked = next((folder for folder in folders if not (root / folder).is_dir()), None)
     if blocked:
         raise ConfigError("is a file, where a folder is needed", where=blocked, fix="move it away")

@@ -1,5 +1,6 @@
 """The workflows of an adopted repository: this one's own, as far as they suit every repository."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def _fitted(text: str, repository: Repository) -> str:
 def _replacements(repository: Repository) -> Iterator[tuple[str, str]]:
     yield "@PYTHON@", repository.python
     yield "@PACKAGES@", repository.packages
-    yield "branches: [main]", f"branches: [{repository.branch}]"
+    yield "branches: [main]", f"branches: [{json.dumps(repository.branch)}]"
     # The code of an adopted repository is the business of its own workflows.
     yield "workflows: [CI, Experiment]", "workflows: [Smoke, Experiment]"
     yield "run: make required", f"run: python3 {_REQUIRED}"

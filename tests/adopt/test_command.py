@@ -1,6 +1,7 @@
 """`switchback init` from the command line."""
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -41,13 +42,39 @@ def test_everything_is_detected_and_written_and_the_next_step_is_said(stranger, 
     assert releases.load()
 
 
-def test_dvc_accepts_the_stages(stranger, switchback):
+@pytest.mark.parametrize("name", ["train.py", "a: b #1.py", "- 'x' &y.py"])
+def test_dvc_accepts_the_stages(stranger, switchback, name):
     from dvc.repo import Repo
 
+    (stranger / "train.py").rename(stranger / name)
     switchback("init")
-    assert [stage.addressing for stage in Repo(str(stranger)).index.stages] == [
-        "fingerprint", "train@1", "train@2", "train@3"
-    ]  # fmt: skip
+    stages = list(Repo(str(stranger)).index.stages)
+    assert [stage.addressing for stage in stages] == ["fingerprint", "train@1", "train@2", "train@3"]
+    assert name in [dependency.def_path for dependency in stages[1].deps]
+
+
+def test_folder_of_the_runs_is_no_input_of_training(stranger, switchback):
+    text = Path("train.py").read_text()
+    Path("train.py").write_text(
+        text.replace("parser.add_argument", 'parser.add_argument("--out", default="runs")\n    parser.add_argument', 1)
+    )
+    Path("runs").mkdir()
+    Path("runs/.gitkeep").touch()
+    switchback("init")
+    assert read_yaml("dvc.yaml")["stages"]["train"]["deps"] == ["fingerprint/stack.json", "train.py"]
+
+
+def test_files_that_are_extended_keep_their_line_ends(stranger, switchback):
+    for name, text in {".gitignore": b"mine\r\n", "params.yaml": b"mine: 1\r\n"}.items():
+        Path(name).write_bytes(text)
+        switchback("init")
+        assert Path(name).read_bytes().startswith(text)
+        assert b"\n" not in Path(name).read_bytes().replace(b"\r\n", b"")
+
+
+def test_file_whose_name_is_no_text_is_passed_by(stranger, switchback):
+    Path(os.fsdecode(b"\xff.py")).write_text("import torch")
+    assert switchback("init")[0] == 0
 
 
 def test_again_there_is_nothing_to_do(stranger, switchback):
@@ -113,6 +140,19 @@ def test_folder_is_installed_from_by_its_address(stranger, switchback):
     assert f"@ {ROOT.as_uri()}\n" in Path("requirements-switchback.txt").read_text()
 
 
+def test_what_pip_could_not_install_from_is_refused(stranger, switchback):
+    code, _, err = switchback("init", "--install", "v0.2.0")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--install v0.2.0: is neither" in err
+    assert not Path("dvc.yaml").exists()
+
+
+def test_file_to_be_extended_that_is_no_text_is_named(stranger, switchback):
+    Path(".gitignore").write_bytes(b"gr\xfc\xdfe")
+    code, _, err = switchback("init")
+    assert (code, ".gitignore: byte 2 is no UTF-8" in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
@@ -161,6 +201,7 @@ class TestLook:
             ({".python-version": "3.12.4\n"}, "3.12"),
             ({"pyproject.toml": '[project]\nrequires-python = ">=3.13"'}, "3.13"),
             ({".python-version": "3.8", "pyproject.toml": '[project]\nrequires-python = "~=3.12"'}, "3.12"),
+            ({".python-version": "3.13", "pyproject.toml": "project = 'x'"}, "3.13"),
         ],
     )
     def test_python_that_the_project_asks_for(self, stranger, files, python):
@@ -168,8 +209,9 @@ class TestLook:
             Path(name).write_text(text)
         assert look().python == python
 
-    def test_requirements_of_the_project(self, stranger):
+    @pytest.mark.parametrize("settings", ["[project]\nname = 'it'\n", "[build-system]\nrequires = []\n"])
+    def test_requirements_of_the_project(self, stranger, settings):
         Path("requirements.txt").write_text("torch\n")
-        Path("pyproject.toml").write_text("[project]\nname = 'it'\n")
+        Path("pyproject.toml").write_text(settings)
         own = "--requirement requirements.txt --editable . --requirement requirements-switchback.txt"
         assert look().packages == own

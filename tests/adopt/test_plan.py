@@ -2,7 +2,7 @@
 
 import pytest
 
-from ci_tools.adopt.plan import Kind, plan, write
+from ci_tools.adopt.plan import Kind, extended, plan, write
 from ci_tools.errors import ConfigError
 
 WANTED = {"new.txt": "new\n", "folder/same.txt": "same\n", "mine.txt": "theirs\n", ".gitignore": "mine\nours\n"}
@@ -42,8 +42,20 @@ def test_bytes_that_are_no_text_are_somebodys_file(root):
     assert kinds(plan(root, WANTED))["mine.txt"] is Kind.KEPT
 
 
-@pytest.mark.parametrize(("path", "words"), [("folder", "is a folder"), ("mine.txt/deep/x", "is a file")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", "a\nb\n"), ("x\n", "x\na\nb\n"), ("x", "x\na\nb\n"), ("x\r\ny", "x\r\ny\r\na\r\nb\r\n")],
+)
+def test_lines_are_added_at_the_end_and_end_as_the_others(before, after):
+    assert extended(before, "ab") == after
+    assert extended(before, []) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [("folder", "is a folder"), ("mine.txt/deep/x", "is a file"), ("gone/x", "is a file")]
+)
 def test_what_stands_in_the_way_is_named_before_anything_is_written(root, path, words):
+    (root / "gone").symlink_to("nowhere")
     with pytest.raises(ConfigError, match=words):
         plan(root, {"new.txt": "new\n", path: ""})
     assert not (root / "new.txt").exists()

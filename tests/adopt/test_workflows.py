@@ -61,8 +61,8 @@ def test_report_listens_to_workflows_that_exist(written):
 
 
 def test_branch_python_and_packages_are_the_repositorys(stranger):
-    written = workflows.wanted(replace(look(), branch="trunk", python="3.13", packages="--editable ."), EVERYTHING)
-    assert parsed(written)[".github/workflows/release.yml"]["on"]["push"]["branches"] == ["trunk"]
+    written = workflows.wanted(replace(look(), branch="1.10", python="3.13", packages="--editable ."), EVERYTHING)
+    assert parsed(written)[".github/workflows/release.yml"]["on"]["push"]["branches"] == ["1.10"]
     action = parsed(written)[".github/actions/setup/action.yml"]
     assert action["inputs"]["python-version"]["default"] == "3.13"
     assert steps(action)[-1]["run"] == "python -m pip install --editable ."
