@@ -18,10 +18,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE constraints.txt deploy/images/tools.txt deploy/images/install ./
 COPY ci_tools/__init__.py ci_tools/
+# Files that the package takes along from elsewhere in the repository; its own layer brings what is in them.
+RUN mkdir -p .github/workflows && touch release.yaml ci_tools/required.py
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet cyclonedx-bom
 
 FROM environment AS package
 COPY ci_tools ci_tools
+COPY .github/workflows .github/workflows
+COPY release.yaml .
 RUN ./install --no-deps .
 
 FROM environment AS environment-train

@@ -146,11 +146,21 @@ def test_no_secret_is_an_argument_or_a_variable():
     assert not re.search(r"token|secret|password|credential|_key\b", " ".join(names), re.IGNORECASE)
 
 
+def test_package_finds_what_it_takes_along_and_the_dependencies_do_not_wait_for_it():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    stands_in = " ".join(STAGES["environment"].of("RUN"))
+    copied = {name for rest in STAGES["package"].of("COPY") for name in rest.split()[:-1]}
+    for name in settings["force-include"]:
+        assert re.search(rf"(mkdir -p|touch) [^&]*{re.escape(name)}", stands_in), name
+        assert any(Path(name).is_relative_to(place) for place in copied), name
+
+
 CHECKOUT = """
 .env .git/config .netrc .dvc/config.local .dvc/cache/files/x .venv/bin/python id_rsa key.pem ci_tools/key.pem
 ci_tools/.env ci_tools/cli.py ci_tools/release/serve.py ci_tools/release/__pycache__/serve.pyc data/train.npz
 runs/seed-1/run.json model/train.py deploy/images/install deploy/systemd/switchback.service tests/test_cli.py
 constraints.txt pyproject.toml README.md LICENSE release.yaml wandb/key bundles/x/signing.pem
+.github/workflows/ci.yml .github/CODEOWNERS
 """
 
 
@@ -166,6 +176,7 @@ def seen(name):
 
 def test_build_sees_nothing_but_what_images_are_made_of():
     assert set(filter(seen, CHECKOUT.split())) == {
+        ".github/workflows/ci.yml",
         "ci_tools/cli.py",
         "ci_tools/release/serve.py",
         "constraints.txt",
