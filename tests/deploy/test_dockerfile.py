@@ -195,6 +195,14 @@ def test_everything_that_is_copied_is_seen_and_there():
             assert seen(name)
 
 
+def test_linting_in_the_image_installs_nothing(tmp_path):
+    (words,) = re.findall(r"^ +(make .*lint)$", (ROOT / "docs/container.md").read_text(), re.MULTILINE)
+    command = ["make", "--dry-run", "--file", ROOT / "Makefile", *words.split()[1:]]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "/opt/switchback/bin/mypy" in done.stdout
+    assert "pip" not in done.stdout
+
+
 def test_install_script_is_one_that_a_shell_reads():
     path = ROOT / "deploy/images/install"
     assert subprocess.run(["sh", "-n", path], capture_output=True).stderr == b""

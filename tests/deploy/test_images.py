@@ -78,7 +78,7 @@ def test_train_reproduces_a_run(images, repository):
 
 def test_ci_lints_tests_and_renders(images, repository):
     image, mounted = images.names["ci"], {repository: "/repository"}
-    images.run(image, ["make", "-o", ".venv/.ready", "BIN=/opt/switchback/bin", "lint"], mounted)
+    images.run(image, ["make", "-o", ".venv/.ready-dev", "BIN=/opt/switchback/bin", "lint"], mounted)
     said = images.run(image, ["pytest", "-q", "-p", "no:cacheprovider", "tests/test_errors.py"], mounted)
     assert " passed" in said
     assert "ci_tools" in images.run(image, ["python", "-c", "import ci_tools; print(ci_tools.__file__)"], mounted)

@@ -171,7 +171,9 @@ def test_machine_gives_the_job_neither_root_nor_its_own_credentials(unit):
     assert service["NoNewPrivileges"] == "yes"
     assert service["CapabilityBoundingSet"] == ""
     assert service["ProtectSystem"] == "strict"
-    assert service["IPAddressDeny"] == "169.254.0.0/16"
+    assert {"169.254.0.0/16", "fd00:ec2::254", "fd20:ce::254", "168.63.129.16"} <= {*service["IPAddressDeny"].split()}
+    (home,) = [word for word in service["Environment"].split() if word.startswith("HOME=")]
+    assert home == f"HOME={service['ReadWritePaths']}", "all other homes are hidden from it"
     assert service["LoadCredential"].startswith("jitconfig:"), "no variable, no argument of systemd"
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Health, Role, boot_time
-from tests.release.traffic.client import Load
 from tests.release.server.running import wait_for
+from tests.release.traffic.client import Load
 from tests.release.traffic.service import ALL, ALONE, GOOD, NEW, OTHER, PROGRAM, PROMOTED, ROOT, free_port, running
 
 IMPATIENT = {"failures": 3, "backoff_seconds": 0.02, "probes": 2, "probe_seconds": 0.25}
