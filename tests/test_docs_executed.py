@@ -106,7 +106,8 @@ def project(tmp_path_factory):
             shutil.copy2(ROOT / name, root / name)
     (root / ".venv").mkdir()
     (root / ".venv/bin").symlink_to(Path(sys.executable).parent)
-    (root / ".venv/.ready").touch()
+    for stamp in (".ready", ".ready-dev"):
+        (root / ".venv" / stamp).touch()
     for name, changes in SMALL.items():
         text = (root / name).read_text()
         for before, after in changes.items():
