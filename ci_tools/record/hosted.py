@@ -56,13 +56,13 @@ class HostedRun:
             ConfigError: several processes train, or a diagnosis wants to choose the batches.
         """
         if self.run.world > 1 or self.batches.world > 1:
-            raise ConfigError(
-                "several processes train", where=self.run.path, rule="a framework's loop is recorded in one"
-            )
+            rule, fix = "a framework's loop is recorded in one", "train in one, or take a loop of your own"
+            raise ConfigError("several processes train", where=self.run.path, rule=rule, fix=fix)
         segment = current_segment()
         if segment is not None and segment.change is not None:
             rule = "a diagnosis exchanges batches, and here the framework fetches them"
-            raise ConfigError("this run cannot be diagnosed", where=self.run.path, rule=rule)
+            fix = "take a loop of your own"
+            raise ConfigError("this run cannot be diagnosed", where=self.run.path, rule=rule, fix=fix)
         self.run.watch(model, optimizer, **stateful)
         self._begun = self.run.step
         self._generators: dict[str, Any] | None = determinism.rng_state()
@@ -83,10 +83,13 @@ class HostedRun:
         Raises:
             SystemExit: the run was asked to stop; its state is saved.
             TrainingFailed: the run diverged.
+            ConfigError: no further step was planned.
         """
         begun = next(self._steps, None)
         if begun is None:
-            raise ConfigError("the framework takes more steps than planned", where=self.run.path, rule=f"{self.total}")
+            rule = f"{self.total} steps were planned when it began"
+            fix = "leave the number of epochs and steps alone while it trains"
+            raise ConfigError("the framework goes on", where=self.run.path, rule=rule, fix=fix)
         if self._generators is not None:
             # What a framework draws before its first step, it draws again where it resumes.
             determinism.set_rng_state(self._generators)
@@ -107,7 +110,8 @@ class HostedRun:
             RecordError: no loss was computed in this step.
         """
         if self._loss is None:
-            raise RecordError(f"step {self.run.step} has no loss", where=self.run.path, rule="every step needs one")
+            fix = "return one from each training step"
+            raise RecordError(f"step {self.run.step} has no loss", where=self.run.path, fix=fix)
         self.run.record(self._loss, clip_norm=clip_norm, clips=False)
 
     def evaluated(self, metrics: Mapping[str, float], best: str) -> None:

@@ -9,7 +9,9 @@
 Lightning is imported when `recording` is called.
 """
 
+import importlib
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -31,9 +33,10 @@ def recording(run: Recorder, batches: SeededBatches, *, prefix: str = "val_", be
         prefix: logged metrics of this prefix are recorded after each validation, without it.
         best: name of one of these (higher is better) by which the released checkpoint is chosen.
     """
-    from lightning.pytorch import Callback
-
-    return type("Recording", (_Hooks, Callback), {})(run, batches, prefix, best)
+    # Who imports it by its older name may have no other.
+    older = "pytorch_lightning" in sys.modules and "lightning" not in sys.modules
+    callback = importlib.import_module("pytorch_lightning" if older else "lightning.pytorch").Callback
+    return type("Recording", (_Hooks, callback), {})(run, batches, prefix, best)
 
 
 class _Hooks:
@@ -45,8 +48,8 @@ class _Hooks:
     def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Model and optimizer are in place, no batch was fetched yet."""
         if not module.automatic_optimization or len(trainer.optimizers) != 1:
-            rule = "Lightning must step one optimizer by itself to be recorded"
-            raise ConfigError(f"{type(module).__name__} optimizes by hand", where=self._run.path, rule=rule)
+            rule, fix = "to be recorded, Lightning must step one optimizer by itself", "take a loop of your own"
+            raise ConfigError(f"{type(module).__name__} steps otherwise", where=self._run.path, rule=rule, fix=fix)
         if trainer.world_size != 1:
             raise ConfigError(f"{trainer.world_size} processes train", where=self._run.path, fix="Trainer(devices=1)")
         planned = [trainer.max_steps, trainer.max_epochs * len(self._batches)]

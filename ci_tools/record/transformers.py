@@ -33,18 +33,25 @@ def record(trainer: Any, run: Recorder, *, best: str = "") -> None:
         best: evaluated metric, without `eval_` (higher is better), by which the released checkpoint is chosen.
 
     Raises:
-        ConfigError: several processes train, or in fp16.
+        ConfigError: several devices train, or in fp16, or the training data is a stream.
+        DataError: the training data does not fill one batch.
     """
     from transformers import TrainerCallback
 
     args = trainer.args
     if args.world_size > 1 or args.n_gpu > 1:
-        raise ConfigError("several devices train", where=run.path, rule="a framework's loop is recorded on one")
+        rule, fix = "a framework's loop is recorded on one", "show it one: CUDA_VISIBLE_DEVICES=0"
+        raise ConfigError("several devices train", where=run.path, rule=rule, fix=fix)
     if args.fp16:
         rule = "this Trainer shows its gradients only while they are scaled"
         raise ConfigError("fp16 cannot be recorded", where=run.path, rule=rule, fix="TrainingArguments(bf16=True)")
+    try:
+        samples = len(trainer.train_dataset)
+    except TypeError:
+        rule, fix = "a run resumes only where each example has a number", "hand the Trainer a map-style data set"
+        raise ConfigError("the training data has no length", where=run.path, rule=rule, fix=fix) from None
     parts = args.gradient_accumulation_steps
-    batches = SeededBatches(len(trainer.train_dataset), args.train_batch_size * parts, run.seed)
+    batches = SeededBatches(samples, args.train_batch_size * parts, run.seed)
     hooks = type("Recording", (_Hooks, TrainerCallback), {})(trainer, run, batches, best)
     compute = trainer.training_step
 
@@ -70,6 +77,15 @@ class _Hooks:
             fix = "call trainer.train() without resume_from_checkpoint: the record resumes by itself"
             raise ConfigError("the Trainer resumed from a checkpoint of its own", where=self._run.path, fix=fix)
         self._parts = args.gradient_accumulation_steps
+        drawn = getattr(of["train_dataloader"], "batch_sampler", None)
+        order = getattr(getattr(drawn, "sampler", None), "batches", None)
+        if order is not self._batches or getattr(drawn, "batch_size", 0) * self._parts != self._batches.batch_size:
+            raise ConfigError(
+                "the training loader takes its batches from elsewhere",
+                where=self._run.path,
+                rule="the record says which examples each step saw",
+                fix="leave get_train_dataloader and the batch size as they were when `record` was called",
+            )
         self._hosted = HostedRun(self._run, self._batches, parts=self._parts, total=state.max_steps)
         progress = _Progress(self._trainer)
         self._hosted.begin(of["model"], of["optimizer"], schedule=of["lr_scheduler"], trainer=progress)

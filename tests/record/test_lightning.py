@@ -1,11 +1,15 @@
 """Runs of Lightning's Trainer are recorded."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("lightning", reason="needs the package lightning: pip install 'switchback-ci[loops]'")
 
 from ci_tools.errors import ConfigError
 from ci_tools.record import open_record
+from ci_tools.record.lightning import recording
 from ci_tools.repro.compare import compare
 from tests.record import blobs, frameworks
 
@@ -46,6 +50,13 @@ def test_accumulation_with_whole_batches_is_refused(tmp_path):
 def test_training_without_end_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="training has no end"):
         blobs.lightning(tmp_path / "run", max_steps=-1, max_epochs=-1)
+
+
+def test_script_that_knows_the_older_name_gets_its_callback(monkeypatch):
+    older = type("Callback", (), {})
+    monkeypatch.delitem(sys.modules, "lightning", raising=False)
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", SimpleNamespace(Callback=older))
+    assert isinstance(recording(None, None), older)
 
 
 def test_run_that_stops_early_is_finished(tmp_path):

@@ -7,6 +7,9 @@ import pytest
 pytest.importorskip("transformers", reason="needs the package transformers: pip install 'switchback-ci[loops]'")
 pytest.importorskip("accelerate", reason="needs the package accelerate: pip install 'switchback-ci[loops]'")
 
+import transformers
+from torch.utils.data import DataLoader
+
 from ci_tools.errors import ConfigError
 from ci_tools.record import open_record
 from ci_tools.record.transformers import record
@@ -39,9 +42,35 @@ def test_times_are_no_metrics(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [({"fp16": True}, "fp16 cannot be recorded"), ({"n_gpu": 2}, "several devices train")]
+    ("given", "said"),
+    [
+        ({"fp16": True}, "fp16 cannot be recorded"),
+        ({"n_gpu": 2}, "several devices train"),
+        ({}, "the training data has no length"),
+    ],
 )
 def test_what_cannot_be_recorded_is_refused(tmp_path, given, said):
-    trainer = SimpleNamespace(args=SimpleNamespace(**{"world_size": 1, "n_gpu": 1, "fp16": False} | given))
+    args = SimpleNamespace(**{"world_size": 1, "n_gpu": 1, "fp16": False} | given)
     with pytest.raises(ConfigError, match=said):
-        record(trainer, blobs.recorder(tmp_path / "run"))
+        record(SimpleNamespace(args=args, train_dataset=None), blobs.recorder(tmp_path / "run"))
+
+
+def test_loader_with_another_order_is_refused(tmp_path):
+    rows = blobs.Rows(blobs.SAMPLES, 1)
+
+    class Own(transformers.Trainer):
+        def get_train_dataloader(self):
+            return DataLoader(rows, blobs.BATCH, shuffle=True)
+
+    args = transformers.TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=blobs.BATCH, max_steps=1, report_to="none"
+    )
+
+    def train():
+        with blobs.recorder(tmp_path / "run") as run:
+            trainer = Own(model=blobs.Net(), args=args, train_dataset=rows)
+            record(trainer, run)
+            trainer.train()
+
+    with pytest.raises(ConfigError, match="its batches from elsewhere"):
+        train()
