@@ -13,7 +13,7 @@ from ci_tools.errors import ConfigError, DependencyUnavailable
 REQUIREMENTS = "requirements-switchback.txt"
 OLDEST = (3, 11)
 """Python that this package needs."""
-_GITHUB = re.compile(r"github\.com[:/](?P<name>[^/]+/[^/]+?)(?:\.git)?/?$")
+_GITHUB = re.compile(r"(?:^|[@/.])github\.com(?::\d+)?[:/](?P<name>[^/]+/[^/]+?)(?:\.git)?/?$")
 
 
 @dataclass(frozen=True, kw_only=True)

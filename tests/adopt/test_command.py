@@ -183,16 +183,23 @@ def test_place_that_is_no_root_of_a_repository_is_refused(stranger, switchback, 
 
 class TestLook:
     @pytest.mark.parametrize(
-        "address", ["git@github.com:me/it.git", "https://github.com/me/it", "ssh://git@github.com/me/it/"]
+        "address",
+        [
+            "git@github.com:me/it.git",
+            "https://github.com/me/it",
+            "ssh://git@github.com/me/it/",
+            "ssh://git@ssh.github.com:443/me/it.git",
+        ],
     )
     def test_remote_on_github(self, stranger, git, address):
         git("remote", "add", "origin", address)
         assert look().github == "me/it"
 
-    def test_remote_elsewhere_gets_no_workflows(self, stranger, git, switchback):
-        git("remote", "add", "origin", "https://gitlab.example.org/me/it.git")
+    @pytest.mark.parametrize("host", ["gitlab.example.org", "notgithub.com", "github.example.org"])
+    def test_remote_elsewhere_gets_no_workflows(self, stranger, git, switchback, host):
+        git("remote", "add", "origin", f"https://{host}/me/it.git")
         _, out, _ = switchback("init")
-        assert "your remote is https://gitlab.example.org/me/it.git" in out
+        assert f"your remote is https://{host}/me/it.git" in out
         assert not Path(".github").exists()
 
     @pytest.mark.parametrize(
