@@ -28,9 +28,10 @@ class Contestant:
 
 
 _RUNTIME = "onnxruntime"
-OURS, CEILING, KSERVE = "ours", "bare ASGI", "KServe"
+OURS, CEILING, EMPTY, KSERVE = "ours", "bare ASGI", "bare ASGI, no model", "KServe"
 CONTESTANTS = (
-    Contestant(name=CEILING, script="on_granian.py"),
+    Contestant(name=CEILING, script="on_asgi.py"),
+    Contestant(name=EMPTY, script="on_granian.py"),
     Contestant(name=OURS),
     Contestant(name="ours, through Envoy", proxied=True),
     Contestant(name=KSERVE, packages=("kserve==0.21.0", _RUNTIME), script="on_kserve.py"),

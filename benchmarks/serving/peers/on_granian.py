@@ -1,4 +1,4 @@
-"""The ceiling: JSON in, JSON out, no model; bare ASGI with orjson on granian."""
+"""JSON in, JSON out, no model: what HTTP alone costs; bare ASGI with orjson on granian."""
 
 import sys
 from pathlib import Path
