@@ -75,7 +75,8 @@ class TestWhole:
     """`switchback run` in the example, and after a fault."""
 
     @pytest.fixture(scope="class")
-    def repository(self, tmp_path_factory):
+    @classmethod
+    def repository(cls, tmp_path_factory):
         folder = tmp_path_factory.mktemp("repository") / "digits"
         shutil.copytree(DIGITS, folder, ignore=MADE)
         subprocess.run(["git", "init", "--quiet", "."], cwd=folder, check=True)

@@ -54,9 +54,10 @@ class Recorded:
     """`self.train` is the framework's loop of `blobs`."""
 
     @pytest.fixture(scope="class")
-    def finished(self, tmp_path_factory):
+    @classmethod
+    def finished(cls, tmp_path_factory):
         path = tmp_path_factory.mktemp("finished") / "run"
-        type(self).train(path)
+        cls.train(path)
         return path
 
     @pytest.mark.parametrize("parts", [1, 4])
