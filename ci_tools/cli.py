@@ -15,7 +15,7 @@ from ci_tools.harmless import in_log
 try:
     import typer
 
-    from ci_tools import cli_adopt, cli_github, cli_release
+    from ci_tools import cli_adopt, cli_github, cli_release, cli_schema
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
     sys.exit(INTERRUPTED)
 
@@ -27,8 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-schemas = typer.Typer(help="Print a configuration file's JSON Schema.", no_args_is_help=True)
-app.add_typer(schemas, name="schema")
+app.add_typer(cli_schema.app, name="schema")
 app.add_typer(cli_release.app)
 app.add_typer(cli_github.app)
 app.add_typer(cli_adopt.app)
@@ -385,38 +384,6 @@ def doctor(as_json: AsJson = False) -> None:
         typer.echo("\n".join(map(str, findings)))
     if any(finding.state == "missing" for finding in findings):
         raise typer.Exit(DependencyUnavailable.exit_code)
-
-
-@schemas.command()
-def params() -> None:
-    """The schema of params.yaml, as this repository defines it."""
-    from ci_tools.experiment import schema
-
-    known = schema()
-    if known is None:
-        fix = 'add `params = "module:Class"` under [tool.switchback]'
-        raise ConfigError("names no schema of params.yaml", where="pyproject.toml", fix=fix)
-    print_json(known.model_json_schema())
-
-
-@schemas.command()
-def gates() -> None:
-    """The schema of gates.yaml."""
-    from ci_tools.gates.policy import Policy
-
-    print_json(Policy.model_json_schema())
-
-
-@schemas.command()
-def release() -> None:
-    """The schema of release.yaml."""
-    from ci_tools.release.judge import Policy
-
-    print_json(Policy.model_json_schema())
-
-
-@schemas.callback()
-def _schemas() -> None: ...
 
 
 def main() -> None:
