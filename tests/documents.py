@@ -37,7 +37,7 @@ NEEDED = {
     "wandb": "W&B",
 }
 """What keeps a command from being executed, by its beginning."""
-NEEDS = {*NEEDED.values(), "a fixed port", "a repository to adopt"}
+NEEDS = {*NEEDED.values(), "a repository to adopt"}
 OTHER_LANGUAGES = ("python", "yaml", "json", "toml", "text", "diff", "ini")
 COMMENT = re.compile(r"\s+# .*$")
 MARKER = re.compile(r"<!-- not executed, needs (?P<needs>.+?): (?P<command>.+?) -->")
