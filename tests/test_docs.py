@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 
 from benchmarks.faults import score
 from ci_tools import config, gates
-from ci_tools.cli import app, schemas
+from ci_tools.cli import app
+from ci_tools.cli_schema import app as schemas
 from ci_tools.config import leaves
 from ci_tools.gates import training
 from ci_tools.gates.causes import CAUSES_FIRST
