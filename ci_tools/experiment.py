@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from ci_tools.config import Config, leaves, read_yaml, validate
@@ -200,7 +201,19 @@ def _assign(params: dict[str, Any], setting: str, create: bool) -> tuple[str, ob
     old = section.get(name)
     # Text stays text: a label named 1 or >50K needs no second layer of quotes.
     section[name] = text if isinstance(old, str) else _parsed(text)
+    if isinstance(section, CommentedMap):
+        _let_go(section, name)
     return key, old, section[name]
+
+
+def _let_go(section: CommentedMap, name: str) -> None:
+    """Forget the place of comments between a key and a list below it, where no list stands below it any longer.
+
+    ruamel.yaml keeps that place, with nothing in it, and writes `[1]` there in a way that nothing reads.
+    """
+    comments = section.ca.items.get(name)
+    if comments and not (comments[3] and section[name]):
+        comments[3] = None
 
 
 def _parsed(text: str) -> object:

@@ -60,6 +60,15 @@ def test_change_writes_only_the_value_and_keeps_comments(repository):
     assert text(repository) == PARAMS.replace("width: 8", "width: 16").replace("[1, 2]", "[3, 4, 5]")
 
 
+@pytest.mark.parametrize("comment", ["", " # right", "\n    # below", " # right\n\n    # below"])
+@pytest.mark.parametrize("value", ["[3]", "[]", "null", "{}", "5"])
+def test_a_list_that_is_written_one_item_a_line_takes_any_value(tmp_path, monkeypatch, comment, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(f"a:\n  seeds:{comment}\n  - 1\n  - 2\n  width: 3\nb: 4\n")
+    experiment.change([f"a.seeds={value}"])
+    assert experiment.values() == {"a": {"seeds": json.loads(value), "width": 3}, "b": 4}
+
+
 def test_change_to_the_same_value_says_nothing(repository):
     assert experiment.change(["network.width=8"]) == []
     assert text(repository) == PARAMS
