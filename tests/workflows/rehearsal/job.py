@@ -106,7 +106,10 @@ class Job:
                 outcome, outputs, output = self._command(step, contexts)
         except (Refused, NotUnderstood) as error:
             outcome, outputs, output = "failure", {}, str(error)
-        self.told.append(Told(text(self._filled(name, contexts)), outcome, time.monotonic() - begun, output))
+        told = Told(text(self._filled(name, contexts)), outcome, time.monotonic() - begun, output)
+        self.told.append(told)
+        with (self.folder / "log").open("a") as log:
+            log.write(f"{told.outcome}: {told.name}, {told.seconds:.1f} s\n{output}\n")
         return outcome, outputs
 
     def _composite(self, step, contexts):

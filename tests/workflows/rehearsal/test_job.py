@@ -36,6 +36,12 @@ def test_a_failure_ends_the_steps_but_for_those_that_want_to_run(steps):
     assert "exit 3" in done.steps[0].output
 
 
+def test_what_steps_printed_lies_beside_the_job(steps, tmp_path):
+    steps("      - run: echo some news\n      - name: Bad\n        run: exit 3\n")
+    log = (tmp_path / "forge/run-1/a-0/log").read_text()
+    assert log.index("success: ") < log.index("some news") < log.index("failure: Bad") < log.index("exit 3")
+
+
 def test_a_failure_that_is_forgiven_is_an_outcome_and_no_conclusion(steps):
     done = steps("""\
       - id: tried
