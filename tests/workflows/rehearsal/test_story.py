@@ -26,7 +26,9 @@ def test_a_pull_request_is_trained_judged_and_told_in_one_comment(played):
     assert results(scene, "report.yml")["comment"] == "success", str(scene)
     comment, *more = [text for text in told.comments(story.GOOD) if "switchback:report" in text]
     assert more == []
-    assert "weight_decay" in comment
+    assert "First difference: params" in comment
+    page = scene.run("gpu.yml").artifacts.folder / "page/index.html"
+    assert "weight_decay 0.01 → 0.02" in page.read_text()  # the comment holds no words of a pull request
     assert "differed from the commit" not in comment  # but for dvc.lock, which CI makes anew
 
 
