@@ -1,6 +1,7 @@
 """`python -m ci_tools.release.server`: flags to settings, then serve."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from types import NoneType
@@ -52,4 +53,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    sys.stderr.flush()
+    # Threads of the runtime and of the HTTP server may still be ending: an interpreter that is taken apart around them
+    # can abort, and an orderly end would look like a crash.
+    os._exit(ended)
