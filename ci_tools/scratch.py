@@ -182,7 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         with stdout_to_stderr():
-            reproduce(options.targets, options.force, options.set)
+            repo = open_repository()
+            remote = storage.named(repo)  # a dvc.lock that nobody renewed names nothing that could be fetched before
+            repo.close()
+            reproduce(options.targets, options.force, options.set, pull=bool(remote))
 
     return run_stage(work, tell=lambda failure: sys.stdout.write(str(failure)))
 

@@ -121,6 +121,20 @@ def test_results_that_the_cache_lost_come_from_the_remote(branched, git):
     assert ran(prepared.run) == []
 
 
+def test_results_that_no_lock_names_come_from_the_remotes_run_cache(branched, git):
+    git("switch", "--quiet", "main")
+    repo = Repo()
+    repo.checkout(force=True)
+    repo.push(run_cache=True)
+    repo.close()
+    git("rm", "--quiet", "dvc.lock")
+    git("commit", "--quiet", "-m", "a merge without its lock")
+    shutil.rmtree(branched / ".dvc/cache")
+    prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
+    assert steps(prepared.run) == [10, 10]
+    assert ran(prepared.run) == []
+
+
 def test_results_that_nobody_has_are_computed_again(branched):
     shutil.rmtree(branched / ".dvc/cache")
     prepared = baseline.prepare("main", Policy(), open_run([1, 2]))
