@@ -15,5 +15,5 @@ def _wall(_: MachineClock) -> datetime:
 
 
 if __name__ == "__main__":
-    MachineClock.wall = _wall  # type: ignore[method-assign]
+    MachineClock.wall = _wall
     sys.exit(command.main())

@@ -93,7 +93,7 @@ class Observed:
     def follow(self, id_: str, seconds: float = _SECONDS) -> Release:
         """A release at its end, or promoted and watched."""
         status = self.until(lambda one: over(one, id_), f"release {id_} ends", seconds)
-        return status.release  # type: ignore[return-value]
+        return status.release
 
     def release(self, digest: str, seconds: float = _SECONDS) -> Release:
         """One release from its beginning to its end."""

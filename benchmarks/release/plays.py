@@ -254,7 +254,7 @@ def clock_jump(service: Service) -> Seen:
 def malformed(service: Service) -> Seen:
     """A third of the requests are nonsense (the traffic is): nobody's fault but the clients'."""
     release = service.release(service.bundle("malformed requests"))
-    counts = [one.counts for one in service.until(lambda one: True, "the status").decision.verdicts  # type: ignore[union-attr]
+    counts = [one.counts for one in service.until(lambda one: True, "the status").decision.verdicts
               if one.metric == "events.errors"]  # fmt: skip
     return Seen(str(release.result), f"{release.reason} {counts}")
 

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
         return int(faulty_server.main(["--fault", fault, *rest]))
     _fall(float(fault.removeprefix("fails:") or math.inf))
     signal.signal(signal.SIGUSR1, lambda *_: _fall(0))
-    Model.run = _run  # type: ignore[method-assign]
+    Model.run = _run
     return command.main(rest)
 
 

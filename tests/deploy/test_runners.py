@@ -1,6 +1,5 @@
 """Runners: what a job gets, per trust tier, from the scale set's values and from the machine's unit."""
 
-import configparser
 import itertools
 import json
 import re
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+
+from tests import units
 
 RUNNERS = Path(__file__).parents[2] / "deploy/runners"
 TIERS = ("pull-request", "merge", "fork")
@@ -146,10 +147,7 @@ def test_kubernetes_knows_every_field(values, tier):
 
 @pytest.fixture
 def unit():
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str
-    parser.read(UNIT, encoding="utf-8")
-    return parser
+    return units.read(UNIT)
 
 
 def test_machine_takes_one_job_and_is_gone(unit):

@@ -1,6 +1,5 @@
 """The systemd unit: systemd understands it, it restarts the service, drains it, and keeps it in its place."""
 
-import configparser
 import re
 import shutil
 import subprocess
@@ -12,16 +11,14 @@ from typer.main import get_command
 
 from ci_tools.cli import app
 from ci_tools.release.supervisor import Settings
+from tests import units
 
 UNIT = Path(__file__).parents[3] / "deploy/systemd/switchback.service"
 
 
 @pytest.fixture
 def unit():
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str
-    parser.read(UNIT, encoding="utf-8")
-    return parser
+    return units.read(UNIT)
 
 
 def test_service_comes_back_and_is_drained_by_its_supervisor(unit):
