@@ -15,9 +15,9 @@ from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.gates import Baseline, Run, calibration, policy, suite
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import open_run
+from ci_tools.git import git
 from ci_tools.release.judge import policy as release
 from ci_tools.repro import fingerprint
-from ci_tools.scratch import git
 
 _PIPELINE = (".dvc", "dvc.yaml", "params.yaml")
 """Without one of these a revision has no pipeline."""

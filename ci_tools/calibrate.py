@@ -20,6 +20,7 @@ from ci_tools.gates.convergence import reference_of
 from ci_tools.gates.run import open_run
 from ci_tools.gates.training import Training
 from ci_tools.gates.verdict import Gate, Measurement
+from ci_tools.git import git
 from ci_tools.record import Record, open_record
 from ci_tools.record.provenance import now
 from ci_tools.repro.fingerprint import differences
@@ -151,7 +152,7 @@ def _trained(runs: int) -> tuple[list[Record], str, bool]:
 
     What a snapshot of uncommitted files is called says nothing to anyone else: it is on no branch.
     """
-    files, head = scratch.snapshot(), scratch.git("rev-parse", "HEAD")
+    files, head = scratch.snapshot(), git("rev-parse", "HEAD")
     return [open_record(path) for path in train(runs, files)], head, files != head
 
 

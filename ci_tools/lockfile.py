@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from ci_tools.console import say
 from ci_tools.errors import SwitchbackError
+from ci_tools.git import git
 from ci_tools.walk import Lock
 
 FILE = Path("dvc.lock")
@@ -23,8 +24,6 @@ def verified() -> Lock:
 
     Law: a commit of the lock that CI made is verified there.
     """
-    from ci_tools.scratch import git
-
     if not git("ls-tree", "HEAD", str(FILE)):
         say(f"{FILE}: HEAD has none")
         return Lock("absent")

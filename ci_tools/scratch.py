@@ -21,7 +21,8 @@ from dvc.repo import Repo
 from ci_tools import storage
 from ci_tools.config import read_yaml
 from ci_tools.console import say, stdout_to_stderr
-from ci_tools.errors import INTERRUPTED, ConfigError, DependencyUnavailable, SwitchbackError, run_stage
+from ci_tools.errors import INTERRUPTED, ConfigError, SwitchbackError, run_stage
+from ci_tools.git import git
 from ci_tools.pipeline import open_repository, reproduce
 
 FOLDER = Path(".switchback")
@@ -32,25 +33,6 @@ LARGEST = 10_000_000
 # The same files always make the same commit, so that a repeated command finds its copy.
 _NOBODY = {f"GIT_{who}_{what}": "switchback" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 _NO_TIME = {"GIT_AUTHOR_DATE": "@0 +0000", "GIT_COMMITTER_DATE": "@0 +0000"}
-
-
-def git(*arguments: str, **environment: str) -> str:
-    """What git prints in the working directory, without the line break at its end.
-
-    Raises:
-        DependencyUnavailable: git is not installed.
-        ConfigError: git refuses; its own words.
-    """
-    # Hooks are the user's: they have no business in a copy.
-    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
-    except FileNotFoundError:
-        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
-    except subprocess.CalledProcessError as error:
-        words = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
-        raise ConfigError(words, where=f"git {arguments[0]}") from None
-    return done.stdout.rstrip("\n")
 
 
 def snapshot() -> str:

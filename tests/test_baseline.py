@@ -16,6 +16,7 @@ from ci_tools.experiment import change
 from ci_tools.gates import Baseline, calibration
 from ci_tools.gates.policy import AgainstMain, Policy
 from ci_tools.gates.run import open_run
+from ci_tools.git import git as shell_git
 from ci_tools.pipeline import reproduce
 from ci_tools.record.schema import SCHEMA_VERSION, RunMeta
 
@@ -302,7 +303,7 @@ def test_policy_is_compared_with_that_of_the_merge_base(repository, commit, befo
     if before:
         path.write_text(before)
     commit("policy")
-    base = scratch.git("rev-parse", "HEAD")
+    base = shell_git("rev-parse", "HEAD")
     path.unlink(missing_ok=True)
     if after:
         path.write_text(after)
@@ -383,7 +384,7 @@ def test_broken_policy_of_now_is_one_clear_error(repository, commit):
 
 
 def test_snapshot_holds_changed_new_and_deleted_files_and_moves_nothing(repository, git):
-    assert scratch.snapshot() == scratch.git("rev-parse", "HEAD")
+    assert scratch.snapshot() == shell_git("rev-parse", "HEAD")
     (repository / "input.txt").write_text("two\n")
     (repository / "new.txt").write_text("new\n")
     (repository / "ran.log").write_text("ignored\n")
@@ -391,8 +392,8 @@ def test_snapshot_holds_changed_new_and_deleted_files_and_moves_nothing(reposito
     before = status()
     made = scratch.snapshot()
     assert made == scratch.snapshot()
-    assert scratch.git("show", f"{made}:input.txt") == "two"
-    names = scratch.git("ls-tree", "--name-only", made).splitlines()
+    assert shell_git("show", f"{made}:input.txt") == "two"
+    names = shell_git("ls-tree", "--name-only", made).splitlines()
     assert {"new.txt", "params.yaml", "ran.log"} & set(names) == {"new.txt"}
     assert status() == before
 
@@ -405,11 +406,11 @@ def test_large_untracked_files_stay_out_of_gits_store_and_are_named(repository, 
     git("add", "tracked.bin")
     capfd.readouterr()
     made = scratch.snapshot()
-    names = scratch.git("ls-tree", "--name-only", made).splitlines()
+    names = shell_git("ls-tree", "--name-only", made).splitlines()
     assert {"large [1].bin", "large 1.bin", "tracked.bin"} & set(names) == {"large 1.bin", "tracked.bin"}
-    digest = scratch.git("hash-object", "large [1].bin")
+    digest = shell_git("hash-object", "large [1].bin")
     with pytest.raises(ConfigError):
-        scratch.git("cat-file", "-e", digest)
+        shell_git("cat-file", "-e", digest)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("left out, untracked and larger than")
     assert "large [1].bin" in line
@@ -431,10 +432,10 @@ def test_oldest_copies_are_forgotten_and_an_interrupted_one_is_made_again(reposi
     folders = []
     for number in range(scratch.KEPT + 1):
         commit(f"number {number}")
-        folders.append(scratch.checkout("base", scratch.git("rev-parse", "HEAD")))
+        folders.append(scratch.checkout("base", shell_git("rev-parse", "HEAD")))
     assert [folder.exists() for folder in folders] == [False] + [True] * scratch.KEPT
     assert status() == ""
     (folders[-1] / ".dvc/config.local").unlink()
     (folders[-1] / "train.py").unlink()
-    again = scratch.checkout("base", scratch.git("rev-parse", "HEAD"))
+    again = scratch.checkout("base", shell_git("rev-parse", "HEAD"))
     assert (again / "train.py").exists()

@@ -11,6 +11,7 @@ from ci_tools import calibrate, scratch
 from ci_tools.errors import ConfigError, RecordError, RecordMismatch
 from ci_tools.experiment import change
 from ci_tools.gates import Gate, Reading, calibration, gate, unmeasured
+from ci_tools.git import git
 from ci_tools.record import open_record
 from tests.record import toy
 
@@ -172,7 +173,7 @@ def test_calibration_names_the_commit_that_others_have_and_whether_files_differe
     monkeypatch.setattr(calibrate, "train", lambda runs, commit: trained.append(commit) or clean)
     if changed:
         (repository / "input.txt").write_text("two\n")
-    head = scratch.git("rev-parse", "HEAD")
+    head = git("rev-parse", "HEAD")
     calibrate.calibrate(5)
     assert (calibration.load().commit, calibration.load().dirty) == (head, changed)
     assert (trained == [head]) == (not changed)

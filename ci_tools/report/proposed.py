@@ -4,7 +4,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ci_tools.errors import ConfigError, DataError, DependencyUnavailable
+from ci_tools.errors import DataError
+from ci_tools.git import git
 from ci_tools.report.github import Change, Proposed, Target
 from ci_tools.report.github import propose as put
 from ci_tools.report.outcome import run_url
@@ -31,7 +32,7 @@ def propose(files: Sequence[Path], source: Path, branch: str, base: str, title: 
         return None
     origin = f"Made by {run_url()}\n" if run_url() else ""
     why = "The files were made from this commit by a workflow. Review them as any change: its report says how they do."
-    change = Change(_git("rev-parse", "HEAD"), _git("rev-parse", "HEAD^{tree}"), changed, f"{title}\n\n{why}\n{origin}")
+    change = Change(git("rev-parse", "HEAD"), git("rev-parse", "HEAD^{tree}"), changed, f"{title}\n\n{why}\n{origin}")
     return put(Target.from_environment(), change, branch=branch, base=base)
 
 
@@ -48,12 +49,3 @@ def _read(path: Path, source: Path) -> str:
 def _committed(name: str) -> bytes | None:
     done = subprocess.run(["git", "show", f"HEAD:./{name}"], capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else None
-
-
-def _git(*arguments: str) -> str:
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except FileNotFoundError:
-        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
-    except subprocess.CalledProcessError as error:
-        raise ConfigError(" ".join(error.stderr.split()), where=f"git {arguments[0]}") from None
