@@ -2,9 +2,12 @@
 
 import ast
 import importlib
+import os
 import pkgutil
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -143,6 +146,19 @@ def test_command_that_needs_dvc_says_so_where_it_is_missing():
     )
     assert done.returncode == 4
     assert done.stderr.startswith("error: package dvc is not installed")
+
+
+def test_gates_are_collected_where_nothing_is_installed_that_only_developers_need():
+    """`make run` installs less than `make test`."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    blocked = {re.split(r"[=><~]", name)[0].replace("-", "_") for name in extras["dev"]} | {"xdist"}
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK.format(blocked=blocked) + "import pytest\nsys.exit(pytest.main(sys.argv[1:]))",
+         "--collect-only", "-q", "-p", "ci_tools.gates.plugin", "-p", "no:cacheprovider", "tests/model"],
+        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "tests/model/test_quality.py" in done.stdout
 
 
 def test_all_names_exist_and_are_listed_once():
