@@ -13,6 +13,7 @@ from ci_tools.release.api import words
 from ci_tools.release.client.connection import Connection
 from ci_tools.release.client.pace import foretold
 from ci_tools.release.control import Phase, Release, Result, Status
+from ci_tools.release.plan import Health, Role
 
 EVERY = 0.5
 """Seconds between two looks."""
@@ -77,10 +78,10 @@ def follow(
     bar: Progress | None = None,
     every: float = EVERY,
 ) -> Status:
-    """Tell what happens to a release until its verdict; the status then.
+    """Tell what happens to a release until its verdict, and of the first bundle until it answers; the status then.
 
     Raises:
-        DependencyUnavailable: the service gave no answer for `patience` seconds.
+        DependencyUnavailable: the service gave no answer for `patience` seconds, or the first bundle's server none.
         ConfigError: the service knows the release no more.
     """
     teller, looks = Teller(tell, bar), states(connection, patience, tell, every)
@@ -91,7 +92,7 @@ def follow(
         teller.take(status)
         now = status.release
         if now is None or now.result is not None or now.phase is Phase.WATCHING:
-            return status
+            return _answering(looks, status, patience)
 
 
 class Teller:
@@ -149,6 +150,22 @@ def _afterwards(connection: Connection, status: Status, release: Release) -> Sta
             return status.model_copy(update={"release": release.model_copy(update=change), "decision": None})
     raise ConfigError(f"the service knows release {one_line(release.id, 60)} no more", where="release service",
                       fix="look at `switchback status`, then release the bundle again")  # fmt: skip
+
+
+def _answering(looks: Iterator[Status], status: Status, patience: float) -> Status:
+    """The first status in which the first bundle of all has a server; any other champion had one before its verdict."""
+    release, until = status.release, time.monotonic() + patience
+    if release is None or release.champion or status.champion != release.bundle:
+        return status
+    while not status.actual.ready(Role.STABLE, release.bundle):
+        ended = [m.reason for m in status.actual.members if m.bundle == release.bundle and m.health is Health.FAILED]
+        if ended or time.monotonic() > until:
+            what = f"its server failed: {ended[0]}" if ended else f"its server is not ready after {patience:.0f} s"
+            raise DependencyUnavailable(f"is the champion and answers nobody: {one_line(what, 300)}",
+                                        where=f"bundle {release.bundle[:12]}",
+                                        fix="look at the service's log, then release a bundle that starts")  # fmt: skip
+        status = next(looks)
+    return status
 
 
 class _Waiting:

@@ -8,8 +8,9 @@ from ci_tools.errors import ConfigError, DependencyUnavailable
 from ci_tools.release.client import follow as followed
 from ci_tools.release.client.connection import Address, Connection
 from ci_tools.release.client.follow import Teller, follow, proven, submit
-from ci_tools.release.control import Phase, Result
+from ci_tools.release.control import Phase, Result, Status
 from ci_tools.release.home import Home
+from ci_tools.release.plan import Health, Member, Role
 from tests.release.api import scenes
 from tests.release.api.scenes import CANARY, CHAMPION, Staged
 from tests.release.api.serving import serving
@@ -53,6 +54,30 @@ def test_release_that_ended_before_anybody_looked_is_told_at_once(home):
     status, lines = run(Played(scenes.rolled_back()), home)
     assert status.release.result is Result.ROLLED_BACK
     assert len(lines) == 1
+
+
+def first(health, reason=""):
+    """The first bundle of all is champion; so far is its server."""
+    member = Member(name="m1", role=Role.STABLE, bundle=CANARY, health=health, port=9001, pid=101, reason=reason)
+    installed = scenes.release(Phase.IDLE, Result.PROMOTED, "The first bundle of all.")
+    return Status(
+        champion=CANARY,
+        previous="",
+        release=installed.model_copy(update={"champion": ""}),
+        actual=scenes.actual().model_copy(update={"members": (member,)}),
+    )
+
+
+def test_first_bundle_is_followed_until_its_server_answers(home):
+    control = Played(first(Health.STARTING), first(Health.STARTING), first(Health.READY))
+    status, lines = run(control, home)
+    assert status.actual.ready(Role.STABLE, CANARY)
+    assert len([line for line in lines if "Promoted" in line]) == 1
+
+
+def test_first_bundle_whose_server_fails_is_told_with_the_reason(home):
+    with pytest.raises(DependencyUnavailable, match=r"answers nobody: its server failed: exit code 3\. Fix: look at"):
+        run(Played(first(Health.STARTING), first(Health.FAILED, "exit code 3")), home)
 
 
 def test_something_is_said_now_and_then_where_nothing_changes(monkeypatch):
