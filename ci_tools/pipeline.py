@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import psutil
@@ -331,10 +332,14 @@ class _StopSignals:
         dvc_run._run = self._run_command
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         dvc_run._run = self._run
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if isinstance(error, Exception) and getattr(error, "exit_code", None) != PREEMPTED:
+            self._stop("pipeline")  # DVC, stopped in the middle of its work, may end by an error of its own
 
     def stage_ended(self, name: str) -> None:
         """Raise what arrived during the stage."""

@@ -8,6 +8,8 @@ from contextlib import suppress
 
 import dvc.lock
 import pytest
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from ci_tools.errors import ConfigError, DependencyUnavailable, RecordError, SwitchbackError
 from ci_tools.experiment import change
@@ -233,6 +235,19 @@ def test_signal_that_a_stage_swallows_ends_the_walk_after_it(repository, number,
     assert "Traceback" not in errors
     assert ran(repository) == ["double", "train 1 starts"]
     assert outcomes(reproduce(["train@1"]))["train@1"] == "cached", "its result was kept"
+
+
+def test_stop_inside_of_dvc_is_told_as_one_whatever_dvc_makes_of_it(repository, monkeypatch):
+    def stopped(*arguments, **options):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            raise DvcException("Unlock called on an unlocked lock")
+
+    monkeypatch.setattr(Repo, "reproduce", stopped)
+    with pytest.raises(SwitchbackError, match="run the same command again") as error:
+        reproduce(["train@1"])
+    assert error.value.exit_code == 75
 
 
 def test_lock_of_another_process_is_one_clear_error_and_changes_no_params(repository, monkeypatch):
