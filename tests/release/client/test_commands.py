@@ -160,6 +160,8 @@ class TestRelease:
     def test_interruption_leaves_the_release_alone_and_says_so(self, home):
         control = Staged(scenes.idle())
         program = (
+            # A shell that runs the tests in the background has them ignore Ctrl-C, and all that they start.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "import sys; from pathlib import Path; from ci_tools.release.client import Address, release\n"
             "from ci_tools.release.home import Home\n"
             "done = release(sys.argv[2], Address(Home(Path(sys.argv[1]))), actor='Ada')\n"
