@@ -1,4 +1,4 @@
-"""What a step tells the steps after it in GitHub Actions."""
+"""What a step knows of its workflow in GitHub Actions, and what it tells the steps after it."""
 
 import os
 
@@ -19,3 +19,9 @@ def output(name: str, value: bool) -> None:
             file.write(f"{name}={str(value).lower()}\n")
     except OSError as error:
         raise explain(error) from None
+
+
+def run_url() -> str:
+    """Of this job's workflow; empty outside of GitHub Actions."""
+    server, repository, run = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""

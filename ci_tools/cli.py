@@ -16,6 +16,7 @@ try:
     import typer
 
     from ci_tools import cli_adopt, cli_github, cli_release, cli_schema
+    from ci_tools.cli_answer import AsJson, show
 except KeyboardInterrupt:  # Ctrl-C this early would end in a traceback
     sys.exit(INTERRUPTED)
 
@@ -32,7 +33,6 @@ app.add_typer(cli_release.app)
 app.add_typer(cli_github.app)
 app.add_typer(cli_adopt.app)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -137,10 +137,7 @@ def reproduce(
         from ci_tools.pipeline import reproduce
 
         walk = reproduce(targets or [], force, settings or [], pull=pull, verify_lock=verify_lock)
-    if as_json:
-        print_json(walk.to_json())
-    else:
-        typer.echo(str(walk))
+    show(walk, as_json)
 
 
 @app.command()
@@ -168,10 +165,7 @@ def push(
             moved = storage.gather(open_repository(str(to.resolve())), to)
         else:
             moved = storage.push(open_repository(), source)
-    if as_json:
-        print_json(moved.to_json())
-    else:
-        typer.echo(str(moved))
+    show(moved, as_json)
 
 
 @app.command()
@@ -326,10 +320,7 @@ def track(
             told = command.track(paths, live=live, wait=wait, seconds=seconds)
         else:
             told = command.export(to, paths, out or Path("report", to), live=live, wait=wait)
-    if as_json:
-        print_json(told.to_json())
-    else:
-        typer.echo(str(told))
+    show(told, as_json)
     for warning in told.warnings:
         say(f"warning: {warning}")
     if strict and told.warnings:

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from ci_tools.console import machine_output, print_json
+from ci_tools.cli_answer import AsJson, show
+from ci_tools.console import machine_output
 
 app = typer.Typer()
 
@@ -17,7 +18,7 @@ def init(
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change, as a diff.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Give this repository what CI of its model needs.
 
@@ -27,7 +28,4 @@ def init(
         from ci_tools.adopt import adopt
 
         done = adopt(script, source, force=force, dry=dry)
-    if as_json:
-        print_json(done.to_json())
-    else:
-        typer.echo(str(done))
+    show(done, as_json)

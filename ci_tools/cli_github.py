@@ -1,15 +1,15 @@
 """The commands of `switchback` that workflows give, and people can: each tells GitHub something, or asks it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from ci_tools.actions import run_url
+from ci_tools.cli_answer import AsJson, show
 from ci_tools.console import machine_output, print_json
 
 app = typer.Typer()
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.command()
@@ -31,9 +31,9 @@ def announce(
         from ci_tools.report.github import Target
 
         done = outcomes.announce(
-            outcomes.read(outcome), Target.from_environment(), _commit(sha), environment, outcomes.run_url()
+            outcomes.read(outcome), Target.from_environment(), _commit(sha), environment, run_url()
         )
-    _show(done, as_json)
+    show(done, as_json)
 
 
 @app.command()
@@ -49,10 +49,10 @@ def alert(
     There is one at a time; told again, it is brought up to date.
     """
     with machine_output(as_json):
-        from ci_tools.report import drills, outcome
+        from ci_tools.report import drills
         from ci_tools.report.github import Target
 
-        opened = drills.alert(files, Target.from_environment(), outcome.run_url())
+        opened = drills.alert(files, Target.from_environment(), run_url())
     _told(opened.url, opened.action, as_json)
 
 
@@ -106,7 +106,7 @@ def drift(
         from ci_tools.drift import against_lock
 
         found = against_lock(ref)
-    _show(found, as_json)
+    show(found, as_json)
 
 
 def _commit(sha: str) -> str:
@@ -128,10 +128,3 @@ def _told(url: str, action: str, as_json: bool) -> None:
         print_json({"url": url, "action": action})
     else:
         typer.echo(f"{action}: {url}" if url else action)
-
-
-def _show(result: Any, as_json: bool) -> None:
-    if as_json:
-        print_json(result.to_json())
-    else:
-        typer.echo(str(result))

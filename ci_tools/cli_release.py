@@ -1,11 +1,12 @@
 """The commands of `switchback` that release a model. Each imports what it needs inside itself, as in cli.py."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ci_tools.console import machine_output, print_json
+from ci_tools.cli_answer import AsJson, show
+from ci_tools.console import machine_output
 from ci_tools.release.home import DEFAULT
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 HomeOption = Annotated[Path, typer.Option("--home", metavar="FOLDER", help="Files of the release service.")]
 Url = Annotated[str, typer.Option(metavar="URL", help="Ask a service by HTTP instead, with SWITCHBACK_TOKEN.")]
 Reason = Annotated[str, typer.Option(help="Why; the ledger keeps it.")]
@@ -48,7 +48,7 @@ def bundle(
         from ci_tools.release.bundle import command
 
         done = command.bundle(out, key, identity, trust_config, override, by, reason, decision, name)
-    _show(done, as_json)
+    show(done, as_json)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def verify(
         from ci_tools.release.bundle import command
 
         done = command.verify(path, tuple(public_keys or ()), identity, issuer, trust_config)
-    _show(done, as_json)
+    show(done, as_json)
 
 
 @app.command()
@@ -93,7 +93,7 @@ def release(
 
         trusted = trust.named(tuple(public_keys or ()), identity, issuer, trust_config)
         done = release(bundle, _address(home, url), trust=trusted, actor=actor)
-    _show(done, as_json)
+    show(done, as_json)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def status(
         from ci_tools.release.client import status
 
         done = status(_address(home, url), verify=verify)
-    _show(done, as_json)
+    show(done, as_json)
 
 
 @app.command()
@@ -207,7 +207,7 @@ def rehearse(as_json: AsJson = False) -> None:
         from ci_tools.release.rehearsal import rehearse
 
         done = rehearse()
-    _show(done, as_json)
+    show(done, as_json)
 
 
 def _order(
@@ -222,7 +222,7 @@ def _order(
         from ci_tools.release.client import order
 
         done = order(name, _address(home, url), reason=reason, actor=actor)
-    _show(done, as_json)
+    show(done, as_json)
 
 
 def _address(home: Path, url: str) -> "Address":
@@ -230,13 +230,3 @@ def _address(home: Path, url: str) -> "Address":
     from ci_tools.release.home import Home
 
     return Address(home=Home(home), url=url)
-
-
-def _show(result: Any, as_json: bool) -> None:
-    """Its text or JSON; its exit code, where it has one."""
-    if as_json:
-        print_json(result.to_json())
-    else:
-        typer.echo(str(result))
-    if code := getattr(result, "exit_code", 0):
-        raise typer.Exit(code)

@@ -1,7 +1,6 @@
 """How a release ended, for those who were not there: the merged pull request, the deployment, whoever is on call."""
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,12 +155,6 @@ def comment(outcome: Outcome, run_url: str = "") -> str:
     if run_url:
         parts.append(link("The workflow's run", run_url))
     return "\n\n".join(parts) + "\n"
-
-
-def run_url() -> str:
-    """Of this job's workflow; empty outside of GitHub Actions."""
-    server, repository, run = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
-    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""
 
 
 _WHAT_NOW = (

@@ -4,11 +4,11 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from ci_tools.actions import run_url
 from ci_tools.errors import DataError
 from ci_tools.git import git
 from ci_tools.report.github import Change, Proposed, Target
 from ci_tools.report.github import propose as put
-from ci_tools.report.outcome import run_url
 
 
 def propose(files: Sequence[Path], source: Path, branch: str, base: str, title: str) -> Proposed | None:

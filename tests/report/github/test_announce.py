@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from ci_tools.actions import run_url
 from ci_tools.errors import DataError
 from ci_tools.release.client.results import Ordered, Released
-from ci_tools.report import drills, outcome
+from ci_tools.report import drills
 from ci_tools.report.outcome import announce, comment, read
 from tests.release.api import scenes
 from tests.release.client.played import inconclusive
@@ -143,7 +144,7 @@ def test_command_takes_commit_and_run_from_the_environment(merged, environment, 
     code, out, err = switchback("announce", str(ended(scenes.watching)), "--json")
     assert code == 0, err
     assert json.loads(out)["pull_request"] == 5
-    assert merged.deployment_statuses[0]["target_url"] == RUN == outcome.run_url()
+    assert merged.deployment_statuses[0]["target_url"] == RUN == run_url()
 
 
 def test_commit_must_be_known(environment, ended, switchback, monkeypatch):
