@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.errors import RecordError
-from ci_tools.record.files import write_atomic
+from ci_tools.files import write_atomic
 
 FILE = Path(".switchback/walk.json")
 SCHEMA_VERSION = 1

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ci_tools.errors import ConfigError
-from ci_tools.record.files import write_atomic
+from ci_tools.files import write_atomic
 
 EXTENDED = ("params.yaml", ".gitignore", ".dvcignore")
 """Files that only get lines that they lack, so that nothing of them is lost."""

@@ -16,10 +16,10 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from ci_tools.errors import DataError
+from ci_tools.files import write_atomic
 from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.show import details, headline, name_of
 from ci_tools.gates.verdict import Outcome, Verdict, exit_code, worst
-from ci_tools.record.files import write_atomic
 
 FOLDER = Path("gates")
 VERDICTS, JUNIT = "verdicts.json", "junit.xml"

@@ -16,6 +16,7 @@ from pathlib import Path
 from ci_tools.config import digest
 from ci_tools.console import progress, quiet, say
 from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.files import write_atomic
 from ci_tools.gates import authority, calibration, files
 from ci_tools.gates import policy as policies
 from ci_tools.gates.acceptance import NOT_REACHED, own_run, stated
@@ -23,7 +24,6 @@ from ci_tools.gates.files import FOLDER, JUNIT, VERDICTS, Verdicts
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import Baseline, Run, record_of
 from ci_tools.gates.verdict import Outcome, Verdict
-from ci_tools.record.files import write_atomic
 from ci_tools.record.provenance import git_state, now
 
 TESTS = Path("tests/model")

@@ -1,11 +1,10 @@
-"""Small files written whole or not at all, and the CSV curves that DVC draws."""
+"""A record's tables, the CSV curves that DVC draws, and what a record consists of."""
 
 import csv
 import io
 import itertools
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ci_tools.errors import RecordError
+from ci_tools.files import replace, write_atomic
 from ci_tools.record import schema
-from ci_tools.repro.manifest import MANIFEST, file_digest, fsync_file, list_checkpoints
+from ci_tools.repro.manifest import MANIFEST, file_digest, list_checkpoints
 
 CURVE_POINTS = 500
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file so that a reader sees the old or the new content, never a part.
-
-    Raises:
-        RecordError: the disk refused the write.
-    """
-    _replace(path, lambda scratch: scratch.write_text(text, encoding="utf-8"))
 
 
 def write_table(path: Path, columns: Mapping[str, Any], columns_schema: pa.Schema | None = None) -> None:
@@ -38,18 +29,9 @@ def write_table(path: Path, columns: Mapping[str, Any], columns_schema: pa.Schem
     table = pa.table(dict(columns), schema=columns_schema)
     # Numbers rarely repeat, and looking for repeats would take longer than all the rest.
     repeating = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    _replace(path, lambda scratch: pq.write_table(table, scratch, compression="zstd", use_dictionary=repeating))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    scratch = path.with_name(f".{path.name}.new")
     try:
-        write(scratch)
-        fsync_file(scratch)
-        scratch.replace(path)
+        replace(path, lambda scratch: pq.write_table(table, scratch, compression="zstd", use_dictionary=repeating))
     except OSError as error:
-        with suppress(OSError):
-            scratch.unlink()
         why = error.strerror or error  # Arrow's errors have no strerror
         raise RecordError(f"cannot be written ({why})", where=path, fix="free space or fix access") from None
 

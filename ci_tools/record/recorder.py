@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from ci_tools import config
 from ci_tools.console import progress
 from ci_tools.errors import INTERRUPTED, PREEMPTED, ConfigError, RecordError, SwitchbackError, TrainingFailed
+from ci_tools.files import write_atomic
 from ci_tools.record import energy, files, provenance, ranks, resume, schema, shadow
 from ci_tools.record.ending import NOT_FINISHED, ending
 from ci_tools.record.intervention import Intervention
@@ -489,8 +490,8 @@ class Recorder:
             return
         self._note(steps=self.step, train_seconds=round(self._tape.seconds, 3))
         try:
-            files.write_atomic(self.path / schema.META, self.meta.text())
-        except RecordError:
+            write_atomic(self.path / schema.META, self.meta.text())
+        except SwitchbackError:
             if not quiet:
                 raise
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 
 from ci_tools.errors import RecordError
+from ci_tools.files import write_atomic
 from ci_tools.record import files, ranks, schema
 from ci_tools.record.log import ArrowLog, cut_log, read_log
 from ci_tools.record.margins import Margins, visits
@@ -320,7 +321,7 @@ class Tape:
             count_N = visits(self._sampler, steps)
             columns = {"sample": np.arange(len(count_N)), "margin": margin_N / np.maximum(count_N, 1), "count": count_N}
             files.write_table(self.path / schema.MARGINS, columns, schema.MARGIN_SCHEMA)
-        files.write_atomic(self.path / schema.METRICS, json.dumps(dict(metrics), indent=1) + "\n")
+        write_atomic(self.path / schema.METRICS, json.dumps(dict(metrics), indent=1) + "\n")
         files.write_curves(self.path, read_log(self.path / schema.TRACE), read_log(self.path / schema.EVALS))
 
     def close(self, *, finished: bool) -> None:

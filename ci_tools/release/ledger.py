@@ -24,8 +24,8 @@ from pydantic import ValidationError
 
 from ci_tools.config import Config
 from ci_tools.errors import SwitchbackError
+from ci_tools.files import write_atomic
 from ci_tools.release.control import Event
-from ci_tools.release.files import write_atomic
 
 GENESIS = "0" * 64
 _SCHEMA = """

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tools.errors import BundleError, ConfigError, explain
+from ci_tools.files import sync
 from ci_tools.lock import alone
 from ci_tools.release.bundle import Bundle, Trust, folder, open_bundle
-from ci_tools.release.files import sync_folder
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LOCK, _SCRATCH = ".lock", ".new-"
@@ -109,6 +109,6 @@ class Registry:
             if target.exists():
                 target.rename(scratch / "damaged")
             (scratch / bundle.digest).rename(target)
-            sync_folder(self.path)
+            sync(self.path)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ci_tools.console import say
 from ci_tools.errors import DataError, DependencyUnavailable, explain
+from ci_tools.files import write_atomic
 from ci_tools.gates import files
 from ci_tools.gates.files import VERDICTS
 from ci_tools.gates.run import open_run
-from ci_tools.record.files import write_atomic
 from ci_tools.report import build, comment, results, summary
 from ci_tools.report.links import Links
 from ci_tools.report.results import Results

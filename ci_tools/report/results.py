@@ -17,10 +17,10 @@ from pydantic import AfterValidator, Field, model_validator
 from ci_tools import config
 from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DataError
+from ci_tools.files import write_atomic
 from ci_tools.gates.causes import cause_of, suspect
 from ci_tools.gates.verdict import Outcome, exit_code, worst
 from ci_tools.harmless import one_line
-from ci_tools.record.files import write_atomic
 from ci_tools.walk import Outcome as StageOutcome
 
 SCHEMA_VERSION = 1

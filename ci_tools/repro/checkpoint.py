@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from ci_tools import files
 from ci_tools.errors import CheckpointError, RecordError
 from ci_tools.repro import manifest
 from ci_tools.repro.state import join, split
@@ -151,7 +152,7 @@ def _write(folder: Path, weights: dict[str, Any], tensors: dict[str, Any], tree:
         }
         (scratch / manifest.MANIFEST).write_text(json.dumps(content, indent=1), encoding="utf-8")
         for name in (*names, manifest.MANIFEST, "."):
-            manifest.fsync_file(scratch / name)
+            files.sync(scratch / name)
         for name, expected in digests.items():
             # The digests came from memory: this proves that the file holds what the model held.
             if manifest.tensor_digests(scratch / name) != expected:
@@ -159,7 +160,7 @@ def _write(folder: Path, weights: dict[str, Any], tensors: dict[str, Any], tree:
         if folder.exists():
             discard(folder)
         scratch.rename(folder)
-        manifest.fsync_file(folder.parent)
+        files.sync(folder.parent)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ci_tools import files
 from ci_tools.errors import CheckpointError, RecordError
 from ci_tools.record import open_record
 from ci_tools.repro import checkpoint, manifest
@@ -128,7 +129,7 @@ CALLS = [
     (Path, "write_text"),
     (Path, "rename"),
     (manifest, "file_digest"),
-    (manifest, "fsync_file"),
+    (files, "sync"),
     (manifest, "tensor_digests"),
 ]
 

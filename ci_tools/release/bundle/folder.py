@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ci_tools.errors import BundleError, explain
-from ci_tools.release.files import sync_folder
+from ci_tools.files import sync
 
 MIB = 1024 * 1024
 LARGEST = 2048 * MIB - 1
@@ -97,4 +97,4 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    sync_folder(path)
+    sync(path)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ci_tools.errors import DataError, explain
+from ci_tools.files import sync
 from ci_tools.record.provenance import now, project_root
 from ci_tools.release.bundle import card, folder, signature
 from ci_tools.release.bundle.evidence import Evidence, Waiver, collect, overrides
@@ -18,7 +19,6 @@ from ci_tools.release.bundle.keys import public_beside, signing_key
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Decision, File, Manifest
 from ci_tools.release.bundle.trust import Keyless, Trust
 from ci_tools.release.bundle.verified import Bundle, open_bundle
-from ci_tools.release.files import sync_folder
 
 BUNDLES = Path("bundles")
 
@@ -140,7 +140,7 @@ def _seal(files: Mapping[str, bytes], out: Path, signer: Path | Keyless, trusted
         if target.exists():
             target.rename(scratch / "before")
         (scratch / digest).rename(target)
-        sync_folder(out)
+        sync(out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return open_bundle(target, trusted)

@@ -16,6 +16,7 @@ from typing import cast
 from pydantic import ValidationError
 
 from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.files import write_atomic
 from ci_tools.lock import Taken, alone
 from ci_tools.release.control import Event, Phase, Release, Result, Status
 from ci_tools.release.controller import asking, bundles, judged, machine, plans, showing
@@ -28,7 +29,6 @@ from ci_tools.release.controller.settings import Settings
 from ci_tools.release.controller.standing import Course, Kind, Standing, fold
 from ci_tools.release.controller.telemetry import Answered, Telemetry, answered
 from ci_tools.release.controller.work import Work, begun
-from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.judge import Action
 from ci_tools.release.judge import policy as judge_policy

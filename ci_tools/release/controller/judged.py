@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from ci_tools.config import Config
+from ci_tools.files import write_atomic
 from ci_tools.release.control import Phase
-from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.judge import State
 from ci_tools.release.traffic.access import Position

@@ -12,7 +12,7 @@ from typing import Any
 import uvicorn
 
 from ci_tools.errors import ConfigError
-from ci_tools.release.files import write_atomic
+from ci_tools.files import write_atomic
 from ci_tools.release.home import LONGEST_SOCKET, Home
 
 LOOPBACK = "127.0.0.1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from ci_tools import __version__, config
 from ci_tools.console import say
 from ci_tools.errors import DataError
-from ci_tools.record.files import write_atomic
+from ci_tools.files import write_atomic
 from ci_tools.release.client import layout
 from ci_tools.release.judge import Policy, policy
 from ci_tools.release.rehearsal.rehearse import FOLDER, Rehearsal, rehearse

@@ -14,8 +14,8 @@ from itertools import count
 
 from ci_tools.console import say
 from ci_tools.errors import ConfigError, SwitchbackError
+from ci_tools.files import write_atomic
 from ci_tools.lock import Taken, alone
-from ci_tools.release.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Actual, Health, boot_time
 from ci_tools.release.supervisor import announcing, logs

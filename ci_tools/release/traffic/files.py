@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ci_tools.errors import SwitchbackError
-from ci_tools.release.files import write_atomic
+from ci_tools.files import write_atomic
 from ci_tools.release.plan import Role
 from ci_tools.release.traffic.access import ARMS
 from ci_tools.release.traffic.limits import Limits

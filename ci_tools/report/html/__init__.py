@@ -25,7 +25,7 @@ def write(run: "Run", verdicts: "Verdicts", path: Path) -> None:
         DataError: a file of the evaluation is damaged.
         ModuleNotFoundError: jinja2 is not installed.
     """
-    from ci_tools.record.files import write_atomic
+    from ci_tools.files import write_atomic
     from ci_tools.report.html.content import page
 
     text = page(run, verdicts)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ci_tools.record.files import write_atomic
+from ci_tools.files import write_atomic
 
 FILE = Path("report/wandb.json")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ci_tools.release.files import write_atomic
+from ci_tools.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import Lease, Plan, Role, boot_time
 from ci_tools.release.supervisor.wishes import LONGEST_LEASE, Wishes

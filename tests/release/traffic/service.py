@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from ci_tools.release.files import write_atomic
+from ci_tools.files import write_atomic
 from ci_tools.release.home import Home
 from ci_tools.release.plan import LEASE_SECONDS, Actual, Health, Lease, Plan, Role, boot_time
 from ci_tools.release.supervisor import Settings
