@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ci_tools
+from ci_tools import required
 from ci_tools.adopt.repository import Repository
 
 FOLDER = ".github"
@@ -18,7 +19,7 @@ _OWN = ("actions/setup/action.yml", "workflows/smoke.yml")
 _REQUIRED = f"{FOLDER}/required.py"
 _TEMPLATE = Path(__file__).parent / "template"
 _CHECKOUT = Path(ci_tools.__file__).parents[1]
-SHIPPED = {"workflows": ".github/workflows", "release.yaml": "release.yaml", "required.py": "ci_tools/required.py"}
+SHIPPED = {"workflows": ".github/workflows", "release.yaml": "release.yaml"}
 """By place in `template` of an installed package: where a checkout has it, so that each exists once."""
 
 
@@ -44,7 +45,7 @@ def wanted(repository: Repository, stages: str) -> dict[str, str]:
     names += WITH_DATA if "data/profile.json" in stages else ()
     found = {f"{FOLDER}/{name}": template(f"github/{name}") for name in _OWN}
     found |= {f"{FOLDER}/workflows/{name}": template(f"workflows/{name}") for name in names}
-    found[_REQUIRED] = template("required.py")
+    found[_REQUIRED] = Path(required.__file__).read_text(encoding="utf-8")
     return {path: _fitted(text, repository) for path, text in found.items()}
 
 

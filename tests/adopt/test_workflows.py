@@ -103,6 +103,13 @@ def test_wheel_holds_what_a_checkout_has_elsewhere():
     assert settings["force-include"] == expected
 
 
+def test_nothing_of_the_package_is_moved_within_the_wheel():
+    """hatchling takes a file that it is told to include elsewhere away from its own place."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for source in settings["force-include"]:
+        assert not any(Path(source).is_relative_to(package) for package in settings["packages"]), source
+
+
 def test_aggregator_runs_without_any_package_of_ours(written, tmp_path):
     file = tmp_path / "required.py"
     file.write_text(written[".github/required.py"])
