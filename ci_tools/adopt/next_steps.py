@@ -2,9 +2,10 @@
 
 from ci_tools.adopt.repository import REQUIREMENTS, Repository
 from ci_tools.adopt.training import Training
+from ci_tools.project import document
 
 _LOOP = """\
-let {script} record its run: ten lines at most, see docs/adopt.md
+let {script} record its run: ten lines at most, see {guide}
        from ci_tools.record import Recorder
        with Recorder(f"runs/seed-{{args.seed}}", params=vars(args), seed=args.seed) as run:
            train(args, run)                                    # all that trains
@@ -14,8 +15,8 @@ let {script} record its run: ten lines at most, see docs/adopt.md
        run.record(loss)                                        # after backward, before the optimizer's step
        run.finish({{"accuracy": accuracy}})                      # at the end"""
 _CALLBACK = {
-    "lightning": "let {script} record its run: hand the callback of docs/loops.md to lightning's Trainer",
-    "transformers": "let {script} record its run: hand the callback of docs/loops.md to transformers' Trainer",
+    "lightning": "let {script} record its run: hand the callback of {loops} to lightning's Trainer",
+    "transformers": "let {script} record its run: hand the callback of {loops} to transformers' Trainer",
 }
 
 
@@ -34,10 +35,11 @@ def next_steps(repository: Repository) -> list[str]:
     if repository.elsewhere:
         steps.append(f"your remote is {repository.elsewhere}: no workflows were made, since they are GitHub's")
     else:
-        steps.append("open a pull request: it is trained, judged and told in a comment (docs/workflows.md)")
+        more = document("docs/workflows.md")
+        steps.append(f"open a pull request: it is trained, judged and told in a comment ({more})")
     return steps
 
 
 def _recording(training: Training) -> str:
     text = _LOOP if training.framework == "loop" else _CALLBACK[training.framework]
-    return text.format(script=training.script)
+    return text.format(script=training.script, guide=document("docs/adopt.md"), loops=document("docs/loops.md"))

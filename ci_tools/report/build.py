@@ -16,6 +16,7 @@ from ci_tools.gates import files, floor, policy
 from ci_tools.gates.files import FOLDER, VERDICTS, Verdicts
 from ci_tools.gates.show import worst_first
 from ci_tools.gates.verdict import Verdict
+from ci_tools.project import document
 from ci_tools.record import open_record
 from ci_tools.record.provenance import now
 from ci_tools.record.reader import Record
@@ -73,7 +74,7 @@ def _blaming(path: Path, fix: str = "run `switchback reproduce`", key: str = "")
         broken = ".".join(map(str, first["loc"])) or key
         said = first["msg"].removeprefix("Value error, ").lower()
         what = f"{broken}: {said}" if broken else said
-        raise DataError(what, where=path, rule="see docs/report.md", fix=fix) from None
+        raise DataError(what, where=path, rule=f"see {document('docs/report.md')}", fix=fix) from None
 
 
 def _results(root: Path, verdicts: Verdicts) -> Results:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from ci_tools.console import say
 from ci_tools.errors import DataError, DependencyUnavailable
 from ci_tools.harmless import one_line
+from ci_tools.project import document
 from ci_tools.release.api import words
 from ci_tools.release.control import Phase, Release, Result
 from ci_tools.release.judge import Decision
@@ -127,7 +128,7 @@ def announce(outcome: Outcome, target: Target, sha: str, environment: str, run_u
         merged = f"\n\nMerged by #{number}." if number else ""
         bundle = words.short(outcome.release.bundle)
         title = f"The release of bundle {bundle} was rolled back"
-        body = f"{text}{merged} Commit {sha}.\n\n{_WHAT_NOW}\n"
+        body = f"{text}{merged} Commit {sha}.\n\n{_what_now()}\n"
         urls["issue"] = open_issue(target, _topic(outcome.release), title, body).url
     made = deployment(target, sha, environment)
     told = f"{outcome.title}. {outcome.sentence}"
@@ -157,11 +158,12 @@ def comment(outcome: Outcome, run_url: str = "") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_WHAT_NOW = (
-    "All traffic is on the champion; nothing has to be done at once. `switchback status` shows what the service saw, "
-    "its ledger who decided what and when, and docs/runbooks.md what to look at first. Revert the merge, or mend what "
-    "the evidence names: the next merge is the next release."
-)
+def _what_now() -> str:
+    return (
+        "All traffic is on the champion; nothing has to be done at once. `switchback status` shows what the service "
+        f"saw, its ledger who decided what and when, and {document('docs/runbooks.md')} what to look at first. Revert "
+        "the merge, or mend what the evidence names: the next merge is the next release."
+    )
 
 
 def _topic(release: Release) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ci_tools.project import document
 from ci_tools.release.api import words
 from ci_tools.release.api.view import View
 from ci_tools.report.html import page as report
@@ -33,6 +34,7 @@ def page(view: View) -> str:
     style, scripts = _read(_STYLES), _read(_SCRIPTS)
     return _environment().get_template("status.html").render(
         view=view, words=words, style=style, scripts=scripts, data=embedded(_values(view)),
+        guide=document("docs/release.md"),
         parts={name: Markup(_part(name, view)) for name in PARTS},  # noqa: S704 - the template escaped it
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from ci_tools.errors import BundleError
+from ci_tools.project import document
 from ci_tools.release.bundle import folder, graph, signature, trust
 from ci_tools.release.bundle.manifest import CARD, MANIFEST, MODEL, SIGNATURE, Manifest
 from ci_tools.release.bundle.trust import Trust
@@ -89,7 +90,8 @@ def _parse(text: bytes, where: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
-        raise _refuse(f"{key}: {first['msg']}".removeprefix(": "), where, rule="see docs/bundle.md") from None
+        rule = f"see {document('docs/bundle.md')}"
+        raise _refuse(f"{key}: {first['msg']}".removeprefix(": "), where, rule=rule) from None
     if manifest.files.keys() != {MODEL, CARD}:
         listed = ", ".join(sorted(manifest.files)) or "nothing"
         raise _refuse(f"lists {listed[:200]}", where, rule=f"a bundle holds {MODEL} and {CARD}")

@@ -10,6 +10,7 @@ from ci_tools import __version__, config
 from ci_tools.console import say
 from ci_tools.errors import DataError
 from ci_tools.files import write_atomic
+from ci_tools.project import document
 from ci_tools.release.client import layout
 from ci_tools.release.judge import Policy, policy
 from ci_tools.release.rehearsal.rehearse import FOLDER, Rehearsal, rehearse
@@ -57,7 +58,7 @@ def key(model: Path, rules: Policy) -> str:
         DataError: there is no model.
     """
     if not model.is_file():
-        fix = "add a stage that writes it (docs/adopt.md), and run `switchback run`"
+        fix = f"add a stage that writes it ({document('docs/adopt.md#4-release')}), and run `switchback run`"
         raise DataError("no such file", where=model, rule="without a model nothing is released", fix=fix)
     return config.digest({"model": file_digest(model), "policy": rules.digest, "switchback": __version__})
 
