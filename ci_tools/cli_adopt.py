@@ -14,7 +14,10 @@ app = typer.Typer()
 def init(
     script: Annotated[str, typer.Option(metavar="FILE", help="The training script, where it is not found.")] = "",
     source: Annotated[
-        str, typer.Option("--install", metavar="WHAT", help="What pip installs Switchback from, in CI.")
+        str,
+        typer.Option(
+            "--install", metavar="WHAT", help="What CI installs Switchback from, where not from the same place."
+        ),
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files that differ.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Only show what would change, as a diff.")] = False,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ci_tools.project import document, repository
+from tests.installation import install
 
 ROOT = Path(__file__).parents[1]
 HOME = "https://example.org/it/switchback"
@@ -18,14 +19,10 @@ DOCUMENT = re.compile(r"docs/\w+\.md")
 def installed(tmp_path, monkeypatch):
     """Make this package look as if it were installed with such metadata."""
 
-    def install(*lines):
-        folder = tmp_path / "site/switchback_ci-9.9.9.dist-info"
-        folder.mkdir(parents=True)
-        head = ("Metadata-Version: 2.4", "Name: switchback-ci", "Version: 9.9.9")
-        (folder / "METADATA").write_text("\n".join([*head, *lines]) + "\n")
-        monkeypatch.setattr(sys, "path", [str(folder.parent), *sys.path])
+    def load(*metadata):
+        monkeypatch.setattr(sys, "path", [install(tmp_path / "site", *metadata), *sys.path])
 
-    return install
+    return load
 
 
 def test_repository_is_the_one_that_the_metadata_name(installed):

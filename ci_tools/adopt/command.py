@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ci_tools.adopt.files import ACCEPTANCE, SOURCE, TESTS, wanted
+from ci_tools.adopt import origin
+from ci_tools.adopt.files import ACCEPTANCE, TESTS, wanted
 from ci_tools.adopt.next_steps import next_steps
+from ci_tools.adopt.notes import notes
 from ci_tools.adopt.plan import Change, Kind, plan, write
 from ci_tools.adopt.repository import Repository, look
 from ci_tools.errors import ConfigError
@@ -18,6 +20,8 @@ class Adopted:
 
     repository: Repository
     changes: Sequence[Change]
+    notes: Sequence[str]
+    """What a person should know of it, each with what to do."""
     dry: bool
     """Whether nothing was written."""
 
@@ -36,6 +40,7 @@ class Adopted:
             lines += [f"{change.kind:<9} {change.path}" for change in made]
         lines += [f"{Kind.KEPT:<9} {path} (yours; --force replaces it)" for path in kept]
         lines += [] if made else ["nothing to do: every file is there"]
+        lines += [f"\nnote: {note}" for note in self.notes]
         numbered = [f"  {i}. {step}" for i, step in enumerate(self.steps, 1)]
         return "\n".join([*lines, "", "next:", *numbered])
 
@@ -54,6 +59,7 @@ class Adopted:
                 "github": found.github,
             },
             "files": [{"path": change.path, "kind": change.kind} for change in self.changes],
+            "notes": [*self.notes],
             "next": self.steps,
         }
 
@@ -65,7 +71,7 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
 
     Args:
         script: path of the training script; empty: the one that is found.
-        source: what pip installs this package from, an address or a path; empty: a release of it.
+        source: what CI installs this package from, an address or a path; empty: what it was itself installed from.
         force: replace files that differ.
         dry: only say what would be done.
 
@@ -75,15 +81,14 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
         DependencyUnavailable: git is not installed.
         RecordError: the disk refused a write.
     """
-    if source and "://" not in source and not Path(source).exists():
-        rule, fix = "it is an address or a path", f"e.g. --install {SOURCE}"
-        raise ConfigError("is neither", where=f"--install {source}", rule=rule, fix=fix)
+    package = origin.named(source) if source else origin.installed()
     repository = look(script)
     _refuse_other_tests(repository.root, force)
-    changes = plan(repository.root, wanted(repository, source or SOURCE), force)
+    changes = plan(repository.root, wanted(repository, package), force)
+    kept = {change.path for change in changes if change.kind is Kind.KEPT}
     if not dry:
         write(repository.root, changes)
-    return Adopted(repository=repository, changes=changes, dry=dry)
+    return Adopted(repository=repository, changes=changes, notes=notes(package, kept), dry=dry)
 
 
 def _refuse_other_tests(root: Path, force: bool) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from ci_tools import __version__
 from ci_tools.adopt import workflows
+from ci_tools.adopt.origin import Origin
 from ci_tools.adopt.pipeline import dvc_yaml, params_yaml
 from ci_tools.adopt.plan import extended, text_of
 from ci_tools.adopt.repository import REQUIREMENTS, Repository
+from ci_tools.project import PACKAGE
 
-SOURCE = f"git+https://github.com/switchback-ci/switchback@v{__version__}"
-"""Where CI of an adopted repository installs this package from, unless it is told otherwise."""
 EXTRAS = "adopt,report,serve,track"
 TESTS = "tests/model"
 ACCEPTANCE = (
@@ -39,14 +38,14 @@ _DVC_CONFIG = """\
 _DVC_IGNORED = "/config.local\n/tmp\n/cache\n"
 
 
-def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
+def wanted(repository: Repository, origin: Origin) -> dict[str, str]:
     """Every file by its path from the root, as it should read afterwards.
 
     Files that are extended, .gitignore for instance, hold what the repository has in them already.
 
     Args:
         repository: as it is now.
-        source: what pip installs this package from: a `git+https://…` address, or a path.
+        origin: what CI installs this package from.
 
     Raises:
         ConfigError: there is a params.yaml, and it is no YAML mapping, or a file to be extended is no text.
@@ -60,7 +59,7 @@ def wanted(repository: Repository, source: str = SOURCE) -> dict[str, str]:
         "gates.yaml": workflows.template("gates.yaml"),
         "release.yaml": workflows.template("release.yaml"),
         REQUIREMENTS: f"# What `switchback` needs beside the project's own packages.\n"
-        f"switchback-ci[{EXTRAS}] @ {Path(source).resolve().as_uri() if Path(source).exists() else source}\n",
+        f"{PACKAGE}[{EXTRAS}]{origin.requirement}\n",
         ".dvc/config": _DVC_CONFIG,
         ".dvc/.gitignore": _DVC_IGNORED,
         ".dvcignore": _with_lines(root / ".dvcignore", _IGNORED_BY_DVC),

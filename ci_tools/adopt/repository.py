@@ -42,19 +42,19 @@ def look(script: str = "") -> Repository:
         ConfigError: this is not the root of a git repository, or its training script is not found.
     """
     here = Path.cwd()
-    root = _asked("rev-parse", "--show-toplevel")
+    root = asked("rev-parse", "--show-toplevel")
     if not root:
         raise ConfigError("not a git repository", where=here, fix="run `git init` here first")
     if Path(root).resolve() != here.resolve():
         raise ConfigError("not the root of the repository", where=here, fix=f"run it in {root}")
-    names = _asked("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
-    remote = _asked("remote", "get-url", "origin")
-    on_github = _GITHUB.search(remote)
+    names = asked("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    remote = asked("remote", "get-url", "origin")
+    github = on_github(remote)
     return Repository(
         root=here,
         branch=_branch(),
-        github=on_github["name"] if on_github else "",
-        elsewhere="" if on_github else remote,
+        github=github,
+        elsewhere="" if github else remote,
         python=_python(here),
         packages=_packages(here),
         # DVC and YAML could not name the others.
@@ -62,11 +62,17 @@ def look(script: str = "") -> Repository:
     )
 
 
+def on_github(remote: str) -> str:
+    """OWNER/NAME of the repository with that address; empty where it is none of GitHub's."""
+    found = _GITHUB.search(remote)
+    return found["name"] if found else ""
+
+
 def _branch() -> str:
     """The remote's default branch, else `main` or `master` where there is one, else the one that is checked out."""
-    followed = _asked("symbolic-ref", "--short", "refs/remotes/origin/HEAD").partition("/")[2]
-    known = _asked("for-each-ref", "--format=%(refname:short)", "refs/heads/main", "refs/heads/master").split()
-    return followed or next(iter(known), "") or _asked("symbolic-ref", "--short", "HEAD") or "main"
+    followed = asked("symbolic-ref", "--short", "refs/remotes/origin/HEAD").partition("/")[2]
+    known = asked("for-each-ref", "--format=%(refname:short)", "refs/heads/main", "refs/heads/master").split()
+    return followed or next(iter(known), "") or asked("symbolic-ref", "--short", "HEAD") or "main"
 
 
 def _python(root: Path) -> str:
@@ -99,8 +105,12 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _asked(*arguments: str) -> str:
-    """What git answers; empty where it refuses."""
+def asked(*arguments: str) -> str:
+    """What git answers; empty where it refuses.
+
+    Raises:
+        DependencyUnavailable: git is not installed.
+    """
     try:
         done = subprocess.run(
             ["git", *arguments], capture_output=True, encoding="utf-8", errors="surrogateescape", check=False

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from ci_tools import __version__
 from ci_tools.adopt.files import EXTRAS
 from ci_tools.adopt.repository import look
 from ci_tools.config import load, read_yaml
 from ci_tools.gates import policy as gates
 from ci_tools.release.judge import policy as releases
+from tests.installation import install
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,6 +140,29 @@ def test_extras_that_are_installed_exist():
 def test_folder_is_installed_from_by_its_address(stranger, switchback):
     switchback("init", "--install", str(ROOT))
     assert f"@ {ROOT.as_uri()}\n" in Path("requirements-switchback.txt").read_text()
+
+
+@pytest.fixture
+def from_a_folder(stranger, tmp_path, monkeypatch):
+    """This package as if it were installed from a folder that no other machine has."""
+    address = {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}
+    home = "Project-URL: Repository, https://example.org/switchback"
+    monkeypatch.setattr(sys, "path", [install(tmp_path / "site", home, direct_url=address), *sys.path])
+    return tmp_path
+
+
+def test_place_that_ci_cannot_install_from_is_said_each_time_until_one_is_named(from_a_folder, switchback):
+    words = f"this one was installed from {from_a_folder}, and CI cannot. Fix: "
+    for _ in range(2):
+        assert words in switchback("init")[1]
+    release = f"switchback-ci[{EXTRAS}] @ git+https://example.org/switchback@v{__version__}\n"
+    assert Path("requirements-switchback.txt").read_text().endswith(release)
+    (note,) = [note for note in json.loads(switchback("init", "--json")[1])["notes"] if words in note]
+    assert "--install git+https://" in note
+    Path("requirements-switchback.txt").write_text("switchback-ci @ git+https://example.org/mine@v1\n")
+    assert words not in switchback("init")[1]
+    Path("requirements-switchback.txt").unlink()
+    assert words not in switchback("init", "--install", "git+https://example.org/mine@v1")[1]
 
 
 def test_what_pip_could_not_install_from_is_refused(stranger, switchback):
