@@ -88,7 +88,7 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
     kept = {change.path for change in changes if change.kind is Kind.KEPT}
     if not dry:
         write(repository.root, changes)
-    return Adopted(repository=repository, changes=changes, notes=notes(package, kept), dry=dry)
+    return Adopted(repository=repository, changes=changes, notes=notes(repository, package, kept), dry=dry)
 
 
 def _refuse_other_tests(root: Path, force: bool) -> None:

@@ -1,20 +1,24 @@
 """What a person should know of what `switchback init` did, each with what to do about it."""
 
 from collections.abc import Collection, Iterator
+from pathlib import PurePosixPath
 
 from ci_tools.adopt.origin import EXAMPLE, Origin
-from ci_tools.adopt.repository import REQUIREMENTS
-from ci_tools.project import PACKAGE
+from ci_tools.adopt.repository import REQUIREMENTS, Repository
+from ci_tools.adopt.sources import Save
+from ci_tools.project import PACKAGE, document
 
 
-def notes(origin: Origin, kept: Collection[str]) -> list[str]:
+def notes(repository: Repository, origin: Origin, kept: Collection[str]) -> list[str]:
     """In the order in which they matter.
 
     Args:
+        repository: as it was found.
         origin: what CI installs this package from.
         kept: paths of files that stay as they are.
     """
-    return [*_of_package(origin)] if REQUIREMENTS not in kept else []
+    of_package = _of_package(origin) if REQUIREMENTS not in kept else ()
+    return [*of_package, *map(_of_save, repository.training.saves)]
 
 
 def _of_package(origin: Origin) -> Iterator[str]:
@@ -24,3 +28,15 @@ def _of_package(origin: Origin) -> Iterator[str]:
             f"{origin.unreachable}, and CI cannot. Fix: name there what CI can install, or remove the file and run "
             f"`switchback init --install {EXAMPLE}`"
         )
+
+
+def _of_save(save: Save) -> str:
+    if save.call.endswith("export"):
+        fix = f"export in a stage of its own, from the weights in the record ({document('docs/adopt.md#4-release')})"
+    else:
+        place = f"run.path / '{PurePosixPath(save.path).stem}.safetensors'"
+        fix = f"leave it out, the record keeps the weights; or add safetensors to it: `save_file(tensors, {place})`"
+    return (
+        f"{save.script}, line {save.line}: {save.call}(…, {save.path!r}) writes one file for all seeds, which neither "
+        f"the cache nor the gates know. Fix: {fix}"
+    )

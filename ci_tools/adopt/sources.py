@@ -10,6 +10,24 @@ ROOTS = ("", "src")
 """Folders from which a repository's own packages are imported."""
 
 
+_SAVING = ("save", "save_file", "export")
+"""Functions of torch, safetensors and torch.onnx that write weights or a model."""
+_PLACES = ("f", "filename")
+"""What they call the path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save:
+    """A call that writes weights or a model, always to the same path."""
+
+    script: PurePosixPath
+    line: int
+    """From 1."""
+    call: str
+    """The function's name as it is written there."""
+    path: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One file."""
@@ -67,6 +85,16 @@ class Source:
                 if flags:
                     yield flags[0].partition("/")[0], _literal(defaults[0]) if defaults else None
 
+    def saves(self) -> Iterator[Save]:
+        """Each call that writes weights or a model to a path that it names itself."""
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.Call) and _called(node) in _SAVING:
+                call = ast.unparse(node.func)
+                places = [*node.args, *(word.value for word in node.keywords if word.arg in _PLACES)]
+                path = next(filter(None, map(_path, places)), "")
+                if path and (_called(node) != "save" or call == "torch.save"):  # others save something else
+                    yield Save(script=self.path, line=node.lineno, call=call, path=path)
+
     def _package(self, level: int) -> str:
         parts = [*self.path.parent.parts][: len(self.path.parent.parts) - level + 1] if level else []
         return ".".join(parts)
@@ -121,3 +149,16 @@ def _literal(node: ast.expr) -> object:
         return ast.literal_eval(node)
     except ValueError:
         return None
+
+
+def _path(node: ast.expr) -> str:
+    """The path that literals say, as a text, in Path(…), or joined by `/`; empty where it depends on anything."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.Call(args=[inner], keywords=[]) if _called(node) == "Path":
+            return _path(inner)
+        case ast.BinOp(left=left, op=ast.Div(), right=right):
+            parts = [_path(left), _path(right)]
+            return "/".join(parts) if all(parts) else ""
+    return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from ci_tools.adopt.sources import Source, reached, read
+from ci_tools.adopt.sources import Save, Source, reached, read
 from ci_tools.errors import ConfigError
 
 Framework = Literal["loop", "lightning", "transformers"]
@@ -49,6 +49,8 @@ class Training:
     """Files and folders of the repository that options name by default."""
     records: bool
     """Whether it writes a run record already."""
+    saves: tuple[Save, ...]
+    """Where it writes weights or a model of its own, with every seed to the same path."""
 
 
 def find(root: Path, names: Sequence[str], chosen: str = "") -> Training:
@@ -82,6 +84,7 @@ def find(root: Path, names: Sequence[str], chosen: str = "") -> Training:
         sources=tuple(dict.fromkeys([*(source.path for source in own), *({package} & sources.keys())])),
         inputs=tuple(_inputs(root, names, (default for _, default in options.values()))),
         records=any(name.startswith("ci_tools.record") for source in own for name in source.imports),
+        saves=tuple(save for source in own for save in source.saves()),
     )
 
 

@@ -125,6 +125,17 @@ def test_ordinary_pytest_passes_the_acceptance_tests_by(stranger, switchback):
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
 
 
+def test_weights_that_no_stage_knows_are_said_with_what_to_do(stranger, switchback):
+    _, out, _ = switchback("init")
+    assert "note: train.py, line 52: torch.save(…, 'model.pt') writes one file for all seeds" in out
+    assert "`save_file(tensors, run.path / 'model.safetensors')`" in out
+    text = Path("train.py").read_text()
+    Path("train.py").write_text(text.replace("torch.save(model.state_dict(),", "torch.onnx.export(model, x,"))
+    assert "Fix: export in a stage of its own, from the weights in the record" in switchback("init")[1]
+    Path("train.py").write_text(text.replace("torch.save", "print"))
+    assert "writes one file" not in switchback("init")[1]
+
+
 def test_json_holds_what_was_found(stranger, switchback):
     code, out, _ = switchback("init", "--dry-run", "--json")
     told = json.loads(out)

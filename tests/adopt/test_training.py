@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from ci_tools.adopt.sources import Save
 from ci_tools.adopt.training import Option, find
 from ci_tools.errors import ConfigError
 
@@ -126,6 +127,36 @@ def test_inputs_are_the_files_that_options_name(repository):
 def test_script_that_records_already_is_known(repository):
     assert repository({"train.py": "from ci_tools.record import Recorder\n" + LOOP + GUARD}).records
     assert not repository({"train.py": LOOP + GUARD}).records
+
+
+@pytest.mark.parametrize(
+    ("line", "call", "path"),
+    [
+        ("torch.save(model.state_dict(), 'model.pt')", "torch.save", "model.pt"),
+        ("torch.save(model, f=Path('out') / 'last' / 'it.pt')", "torch.save", "out/last/it.pt"),
+        ("save_file(tensors, 'model.safetensors', metadata={'a': 'b'})", "save_file", "model.safetensors"),
+        ("safetensors.torch.save_file(tensors, filename='x')", "safetensors.torch.save_file", "x"),
+        ("torch.onnx.export(model, (x,), 'model.onnx', dynamo=True)", "torch.onnx.export", "model.onnx"),
+    ],
+)
+def test_weights_that_every_seed_writes_to_one_place_are_found(repository, line, call, path):
+    (save,) = repository({"train.py": "import own\n" + LOOP + GUARD, "own.py": f"import torch\n\n{line}\n"}).saves
+    assert save == Save(script=PurePosixPath("own.py"), line=3, call=call, path=path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.save(model, run.path / 'model.pt')",
+        "torch.save({'model': model}, f'model-{seed}.pt')",
+        "torch.save(model, args.out)",
+        "numpy.save('losses.npy', losses)",
+        "torch.onnx.export(model, (x,), buffer, input_names=['x'], kind='program')",
+        "torch.load('model.pt')",
+    ],
+)
+def test_what_a_seed_may_have_for_itself_and_what_holds_no_weights_is_left_alone(repository, line):
+    assert repository({"train.py": LOOP + f"{line}\n" + GUARD}).saves == ()
 
 
 def test_train_in_the_name_decides(repository):

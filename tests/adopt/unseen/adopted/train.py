@@ -53,7 +53,6 @@ def train(args, run):
             run.record(loss)
             optimizer.step()
         print(f"epoch {epoch}: loss {loss.item():.3f}, accuracy {accuracy(model, test_set):.3f}")  # noqa: T201
-    torch.save(model.state_dict(), "model.pt")
     run.finish({"accuracy": accuracy(model, test_set)})
 
 
