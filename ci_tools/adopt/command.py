@@ -84,11 +84,12 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
     package = origin.named(source) if source else origin.installed()
     repository = look(script)
     _refuse_other_tests(repository.root, force)
-    changes = plan(repository.root, wanted(repository, package), force)
+    files = wanted(repository, package)
+    changes = plan(repository.root, files, force)
     kept = {change.path for change in changes if change.kind is Kind.KEPT}
     if not dry:
         write(repository.root, changes)
-    return Adopted(repository=repository, changes=changes, notes=notes(repository, package, kept), dry=dry)
+    return Adopted(repository=repository, changes=changes, notes=notes(repository, package, files, kept), dry=dry)
 
 
 def _refuse_other_tests(root: Path, force: bool) -> None:

@@ -14,6 +14,7 @@ from ci_tools.adopt.repository import REQUIREMENTS, Repository
 from ci_tools.project import PACKAGE
 
 EXTRAS = "adopt,report,serve,track"
+RELEASE_POLICY = "release.yaml"
 TESTS = "tests/model"
 ACCEPTANCE = (
     "conftest.py",
@@ -53,11 +54,11 @@ def wanted(repository: Repository, origin: Origin) -> dict[str, str]:
     root = repository.root
     params = params_yaml(repository.training, root / "params.yaml")
     stages = dvc_yaml(repository.training, YAML(typ="safe", pure=True).load(StringIO(params)))
+    own_stages = text_of(root / "dvc.yaml") or stages
     found = {
         "params.yaml": params,
         "dvc.yaml": stages,
         "gates.yaml": workflows.template("gates.yaml"),
-        "release.yaml": workflows.template("release.yaml"),
         REQUIREMENTS: f"# What `switchback` needs beside the project's own packages.\n"
         f"{PACKAGE}[{EXTRAS}]{origin.requirement}\n",
         ".dvc/config": _DVC_CONFIG,
@@ -66,9 +67,11 @@ def wanted(repository: Repository, origin: Origin) -> dict[str, str]:
         ".gitignore": _with_lines(root / ".gitignore", _IGNORED_BY_GIT),
     }
     found |= {f"{TESTS}/{name}": workflows.template(f"{TESTS}/{name}.in") for name in ACCEPTANCE}
+    if workflows.MODEL in own_stages:
+        found[RELEASE_POLICY] = workflows.template(RELEASE_POLICY)
     if repository.elsewhere:
         return found
-    return found | workflows.wanted(repository, text_of(root / "dvc.yaml") or stages)
+    return found | workflows.wanted(repository, own_stages)
 
 
 def _with_lines(path: Path, lines: Sequence[str]) -> str:

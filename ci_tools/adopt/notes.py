@@ -3,22 +3,25 @@
 from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
+from ci_tools.adopt.files import RELEASE_POLICY
 from ci_tools.adopt.origin import EXAMPLE, Origin
 from ci_tools.adopt.repository import REQUIREMENTS, Repository
 from ci_tools.adopt.sources import Save
+from ci_tools.adopt.workflows import MODEL
 from ci_tools.project import PACKAGE, document
 
 
-def notes(repository: Repository, origin: Origin, kept: Collection[str]) -> list[str]:
+def notes(repository: Repository, origin: Origin, wanted: Collection[str], kept: Collection[str]) -> list[str]:
     """In the order in which they matter.
 
     Args:
         repository: as it was found.
         origin: what CI installs this package from.
-        kept: paths of files that stay as they are.
+        wanted: paths of the files that it gets.
+        kept: those of them that stay as they are, though they differ.
     """
     of_package = _of_package(origin) if REQUIREMENTS not in kept else ()
-    return [*of_package, *map(_of_save, repository.training.saves)]
+    return [*of_package, *map(_of_save, repository.training.saves), *_of_release(wanted)]
 
 
 def _of_package(origin: Origin) -> Iterator[str]:
@@ -40,3 +43,11 @@ def _of_save(save: Save) -> str:
         f"{save.script}, line {save.line}: {save.call}(…, {save.path!r}) writes one file for all seeds, which neither "
         f"the cache nor the gates know. Fix: {fix}"
     )
+
+
+def _of_release(wanted: Collection[str]) -> Iterator[str]:
+    if RELEASE_POLICY not in wanted:
+        yield (
+            f"{RELEASE_POLICY} and the workflows that release are left out, since no stage of dvc.yaml writes {MODEL}. "
+            f"To release, add one ({document('docs/adopt.md#4-release')}) and run `switchback init` again"
+        )

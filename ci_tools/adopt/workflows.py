@@ -11,8 +11,9 @@ from ci_tools.adopt.repository import Repository
 FOLDER = ".github"
 ALWAYS = ("_experiment.yml", "gpu.yml", "report.yml")
 """Train, judge and report."""
+MODEL = "export/model.onnx"
+"""What a stage has to write before anything can be released."""
 WITH_MODEL = ("release.yml", "rollback.yml")
-"""Need a model that can be released."""
 WITH_DATA = ("retrain.yml",)
 """Need a profile of the data."""
 _OWN = ("actions/setup/action.yml", "workflows/smoke.yml")
@@ -41,7 +42,7 @@ def wanted(repository: Repository, stages: str) -> dict[str, str]:
             the data nothing tells when to train anew.
     """
     names = [*ALWAYS]
-    names += WITH_MODEL if "export/model.onnx" in stages else ()
+    names += WITH_MODEL if MODEL in stages else ()
     names += WITH_DATA if "data/profile.json" in stages else ()
     found = {f"{FOLDER}/{name}": template(f"github/{name}") for name in _OWN}
     found |= {f"{FOLDER}/workflows/{name}": template(f"workflows/{name}") for name in names}

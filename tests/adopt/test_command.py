@@ -14,7 +14,6 @@ from ci_tools.adopt.files import EXTRAS
 from ci_tools.adopt.repository import look
 from ci_tools.config import load, read_yaml
 from ci_tools.gates import policy as gates
-from ci_tools.release.judge import policy as releases
 from tests.installation import install
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +40,6 @@ def test_everything_is_detected_and_written_and_the_next_step_is_said(stranger, 
         "--width ${train.width} --lr ${train.lr}"
     )
     assert load(gates.FILE, gates.Policy) == gates.Policy(gates={"stragglers": gates.Rule(blocks=False)})
-    assert releases.load()
 
 
 @pytest.mark.parametrize("name", ["train.py", "a: b #1.py", "- 'x' &y.py"])
@@ -123,6 +121,18 @@ def test_ordinary_pytest_passes_the_acceptance_tests_by(stranger, switchback):
     Path("tests/test_own.py").write_text("def test_own():\n    pass\n")
     done = subprocess.run([sys.executable, "-m", "pytest", "-q"], capture_output=True, text=True, check=False)
     assert (done.returncode, "1 passed" in done.stdout) == (0, True), done.stdout
+
+
+def test_what_releases_comes_with_a_stage_that_exports_and_its_absence_is_explained(stranger, switchback):
+    why = "the workflows that release are left out, since no stage of dvc.yaml writes export/model.onnx"
+    assert f"note: release.yaml and {why}" in switchback("init")[1]
+    assert not Path("release.yaml").exists()
+    with Path("dvc.yaml").open("a") as stages:
+        stages.write("\n  export:\n    cmd: python export.py\n    outs:\n      - export/model.onnx\n")
+    _, out, _ = switchback("init")
+    assert "left out" not in out
+    assert read_yaml("release.yaml")
+    assert Path(".github/workflows/release.yml").exists()
 
 
 def test_weights_that_no_stage_knows_are_said_with_what_to_do(stranger, switchback):
