@@ -19,7 +19,7 @@ WORKDIR /build
 COPY pyproject.toml README.md LICENSE constraints.txt deploy/images/tools.txt deploy/images/install ./
 COPY ci_tools/__init__.py ci_tools/
 # Files that the package takes along from elsewhere in the repository; its own layer brings what is in them.
-RUN mkdir -p .github/workflows && touch release.yaml ci_tools/required.py
+RUN mkdir -p .github/workflows && touch release.yaml
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --quiet cyclonedx-bom
 
 FROM environment AS package
