@@ -97,9 +97,15 @@ def test_limits_are_counted_by_where_they_come_from(switchback, judging):
     _, out, _ = switchback("gate")
     (line,) = [line for line in out.splitlines() if line.startswith("limits: ")]
     assert line == (
-        "limits: 2 built in, 1 set in gates.yaml, 1 calibrated on 20 clean runs, 1 built in, not measured on this "
-        "model (no calibration.json; `switchback calibrate` measures)"
+        "limits: 3 built in (1 of them not measured on this model: no calibration.json; `switchback calibrate` "
+        "measures), 1 set in gates.yaml, 1 calibrated on 20 clean runs"
     )
+
+
+def test_limits_that_are_built_in_are_counted_once(switchback, judging):
+    judging(made(*(verdict(Outcome.PASSED, basis=basis) for basis in ("default: no calibration.json",) * 2)))
+    _, out, _ = switchback("gate")
+    assert "limits: 2 built in (not measured on this model: no calibration.json; `switchback" in out
 
 
 def silent(gate, why="no base revision was named", outcome=Outcome.INCONCLUSIVE, **changes):

@@ -25,6 +25,8 @@ _ALL_DIGITS = 17
 """Tell any two floats apart."""
 _HUGE = 1e9
 """From here on a number is written with an exponent: nobody counts the digits."""
+_ORIGINS = {"gates.yaml": "set in gates.yaml"}
+"""For where a limit comes from, where its basis alone would not do."""
 _BEYOND = {"≤": ">", "≥": "<"}
 _COLORS = {Outcome.PASSED: "green", Outcome.INCONCLUSIVE: "yellow", Outcome.ERROR: "red", Outcome.FAILED: "red"}
 
@@ -158,7 +160,7 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     lines = [f"differs from {verdicts.base}: {change}" for change in verdicts.policy_changes]
     bases = Counter(verdict.basis for verdict in verdicts.verdicts if verdict.statistic is not None)
     if bases:
-        lines.append("limits: " + ", ".join(f"{count} {_origin(basis)}" for basis, count in bases.most_common()))
+        lines.append(f"limits: {', '.join(_origins(bases))}")
     lines.append(f"gates: {counts} in {verdicts.seconds:.1f} s")
     if blocking:
         lines.append(f"blocking: {blocking}")
@@ -167,12 +169,24 @@ def _ending(verdicts: "Verdicts") -> list[str]:
     return lines
 
 
-def _origin(basis: str) -> str:
-    """Where a limit comes from, in words."""
-    own, _, why = basis.partition("default: ")
-    if why:
-        return f"built in, not measured on this model ({why}; `switchback calibrate` measures)"
-    return {"default": "built in", "gates.yaml": "set in gates.yaml"}.get(own, own)
+def _origins(bases: Counter[str]) -> Iterator[str]:
+    """How many limits come from where, the most frequent first; of those built in, which a calibration would replace.
+
+    Args:
+        bases: how often each `Verdict.basis` occurs.
+    """
+    replaceable = {why: bases[basis] for basis in bases if (why := basis.partition("default: ")[2])}
+    built_in = bases["default"] + sum(replaceable.values())
+    origins = Counter({basis: n for basis, n in bases.items() if not basis.startswith("default")})
+    for basis, count in (origins + Counter(default=built_in)).most_common():
+        if basis != "default":
+            yield f"{count} {_ORIGINS.get(basis, basis)}"
+        elif replaceable:
+            unmeasured, whys = sum(replaceable.values()), "; ".join(replaceable)
+            which = "" if unmeasured == built_in else f"{unmeasured} of them "
+            yield f"{count} built in ({which}not measured on this model: {whys}; `switchback calibrate` measures)"
+        else:
+            yield f"{count} built in"
 
 
 def _show_rich(verdicts: "Verdicts") -> None:
