@@ -12,7 +12,7 @@ from ruamel.yaml.error import YAMLError
 from ci_tools import config, scratch
 from ci_tools.console import say
 from ci_tools.errors import ConfigError, SwitchbackError
-from ci_tools.gates import Baseline, Run, calibration, policy, suite
+from ci_tools.gates import Baseline, Reason, Run, calibration, policy, suite
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.run import open_run
 from ci_tools.git import git
@@ -71,7 +71,7 @@ def prepare(ref: str, policy: Policy, run: Run) -> Baseline:
     say(f"baseline: {commit[:12]}, where HEAD left {ref}" + (" (comparing with itself)" if same else ""))
     name = f"revision {commit[:12]}, where HEAD left {ref},"
     if missing := [file for file in _PIPELINE if not git("ls-tree", commit, file)]:
-        return Baseline(None, f"{name} has no pipeline: no {missing[0]}")
+        return Baseline(None, f"{name} has no pipeline: no {missing[0]}", reason=Reason.NO_PIPELINE)
     try:
         folder = scratch.checkout("base", commit)
         found = _brought_up_to_date(folder, seeds)

@@ -5,6 +5,7 @@ To add one, decorate a function that returns a `Reading` with `gate` and call it
 
 from typing import TYPE_CHECKING, Any
 
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.verdict import Gate, Measurement, Outcome, Reading, Verdict, gate, unmeasured, worst
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "Measurement",
     "Outcome",
     "Reading",
+    "Reason",
     "Run",
     "Training",
     "Verdict",

@@ -16,11 +16,14 @@ from ci_tools.errors import ConfigError, SwitchbackError
 from ci_tools.gates import calibration, files, policy
 from ci_tools.gates.calibration import Calibration, Reference
 from ci_tools.gates.policy import AgainstMain, Judge, Metric, Policy
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.run import Run, open_run
 from ci_tools.gates.show import details, headline
 from ci_tools.gates.verdict import Gate, Measurement, Outcome, Verdict
 
 NOT_REACHED = "its test was not reached"
+_NO_CASES = "got empty parameter set"
+"""How pytest begins to say that a test has no case."""
 
 
 class Acceptance:
@@ -123,10 +126,9 @@ class Acceptance:
         terminalreporter.line(f"{passed} of {len(self.verdicts)} verdicts are passed")
 
     def _note(self, item: pytest.Item, report: pytest.TestReport, call: pytest.CallInfo[None]) -> None:
-        error = call.excinfo.value if call.excinfo else None
+        error, reason = call.excinfo.value if call.excinfo else None, None
         if report.skipped:
-            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
-            outcome, why = Outcome.INCONCLUSIVE, f"its test was skipped: {reason.removeprefix('Skipped: ')}"
+            outcome, (reason, why) = Outcome.INCONCLUSIVE, _why_skipped(report)
         elif report.failed and (error is None or str(error) != self._told):
             asserted = report.when == "call" and (
                 error is None or isinstance(error, AssertionError | pytest.fail.Exception)
@@ -136,7 +138,8 @@ class Acceptance:
             outcome, why = Outcome.PASSED, "its test passed"
         else:
             return
-        self._keep(replace(self._stated(*_subject(item), outcome, why), seconds=round(report.duration, 3)))
+        verdict = self._stated(*_subject(item), outcome, why)
+        self._keep(replace(verdict, seconds=round(report.duration, 3), reason=reason))
 
     def _stated(self, gate: str, subject: str, outcome: Outcome, diagnosis: str) -> Verdict:
         """A verdict without a measurement."""
@@ -222,6 +225,16 @@ def _subject(item: pytest.Item) -> tuple[str, str]:
     name = getattr(item, "originalname", None) or item.name
     subject = ", ".join(parameter for parameter in parameters if isinstance(parameter, str))
     return gate or name.removeprefix("test_"), subject
+
+
+def _why_skipped(report: pytest.TestReport) -> tuple[Reason, str]:
+    """The reason, and what the terminal says; a skip in the words of one of our reasons is that reason."""
+    told = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+    told = told.removeprefix("Skipped: ")
+    if told.startswith(_NO_CASES):
+        return Reason.NO_CASES, Reason.NO_CASES.sentence
+    known = Reason.of(told)
+    return known or Reason.SKIPPED, told if known else f"{Reason.SKIPPED.sentence}: {told}"
 
 
 def _what_happened(report: pytest.TestReport, call: pytest.CallInfo[None]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from ci_tools.errors import DataError, explain
 from ci_tools.gates.inference import Engine, in_turns, ratio_of_medians
 from ci_tools.gates.pickles import find_pickle
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.run import Baseline, Run
 from ci_tools.gates.training import F64
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -24,7 +25,6 @@ CONFIDENCE = 0.95
 """Of the interval of the latency ratio."""
 
 _AGAIN = "run `switchback reproduce`"
-_NO_MODEL = "the baseline exported no model"
 
 
 @gate(
@@ -49,7 +49,7 @@ def onnx_parity(run: Run) -> Reading:
     score, logit, flips, nonfinite, rows, tolerance = (_figure(report, name, where) for name in names)
     cases = report.get("score_by_case") or {}
     if not rows or not cases or tolerance <= 0:
-        return unmeasured("export/parity.json compares no rows, or names no tolerance", rows=rows, tolerance=tolerance)
+        return unmeasured(Reason.NO_PARITY, rows=rows, tolerance=tolerance)
     wrong = flips + nonfinite
     statistic = max(score / tolerance, logit / tolerance, 1 + wrong if wrong else 0)
     size, case, level = max((value, case, level) for case, levels in cases.items() for level, value in levels.items())
@@ -111,7 +111,7 @@ def model_size(run: Run, baseline: Baseline) -> Reading:
         raise DataError("no such file", where=run.model, fix=_AGAIN)
     before = _bytes(baseline.run.model) if baseline.run else 0
     if not before:
-        return unmeasured(baseline.why_not or _NO_MODEL, bytes=size)
+        return unmeasured(*_why_alone(baseline), bytes=size)
     return Reading(
         statistic=size / before,
         diagnosis=f"the exported model takes {size:,} bytes, {size / before:.3g} times the baseline's {before:,}",
@@ -140,12 +140,12 @@ def latency(run: Run, baseline: Baseline) -> Reading:
     if baseline.run is None or not baseline.run.model.is_file():
         times = {size: in_turns([mine.prepared(size)], random) for size in mine.batch_sizes}
         alone = {f"batch_{size}": {"ms": _milliseconds(time_R1[:, 0])} for size, time_R1 in times.items()}
-        return unmeasured(baseline.why_not or _NO_MODEL, **alone)
+        return unmeasured(*_why_alone(baseline), **alone)
     theirs = Engine(baseline.run)
     shared = [size for size in mine.batch_sizes if size in theirs.batch_sizes]
     if not shared:
         fixed = f"{mine.batch_sizes[0]}, the baseline's {theirs.batch_sizes[0]}"
-        return unmeasured(f"the two graphs take no batch size in common (its smallest is {fixed})")
+        return unmeasured(Reason.NO_COMMON_BATCH, f"{Reason.NO_COMMON_BATCH.sentence} (its smallest is {fixed})")
     found: dict[int, dict[str, float]] = {}
     for size in shared:
         time_R2 = in_turns([mine.prepared(size), theirs.prepared(size)], random)
@@ -164,6 +164,11 @@ def latency(run: Run, baseline: Baseline) -> Reading:
         f"{at['baseline_ms']:.3g} ms (medians of {at['rounds']} rounds on one thread)",
         evidence={f"batch_{size}": figures for size, figures in found.items()},
     )
+
+
+def _why_alone(baseline: Baseline) -> tuple[Reason, str]:
+    """Why there is no model to compare with, as `unmeasured` takes it."""
+    return (baseline.reason, baseline.why_not) if baseline.run is None else (Reason.NO_BASE_MODEL, "")
 
 
 def _milliseconds(seconds_R: F64) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ci_tools.gates import series
 from ci_tools.gates.calibration import Reference
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.rise import DIVERGED, rise
 from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -36,7 +37,7 @@ def divergence(training: Training) -> Reading:
     """
     found, returns = rise(training), len(training.recoveries)
     if np.isnan(found.height) and not returns:
-        return unmeasured("there are too few finite losses to look at")
+        return unmeasured(Reason.NO_LOSSES)
     silent, null = _silent_share(training), series.null_loss(training)
     height = float(np.nan_to_num(found.height))
     fell_silent = silent * min(1 - series.explained(training), 1.0) if silent else 0.0
@@ -93,7 +94,7 @@ def slow_convergence(training: Training, reference: Reference | None = None) -> 
     """
     null, last = series.null_loss(training), series.last_loss(training)
     if not np.isfinite(null) or not np.isfinite(last):
-        return unmeasured("there is no finite loss to look at")
+        return unmeasured(Reason.NO_LOSSES)
     if reference is None:
         left = 1 - series.explained(training)
         return Reading(
@@ -106,10 +107,12 @@ def slow_convergence(training: Training, reference: Reference | None = None) -> 
     common = samples_G <= training.samples_S[-1]
     common &= samples_G >= (samples_G[common].max() if common.any() else 0) / 2
     if not common.any() or (null <= loss_G[common]).any():
-        return unmeasured("the reference runs learned nothing, or were not seen as far as this run went")
+        return unmeasured(Reason.NO_REFERENCE)
     here_G = loss_at(training, samples_G[common])
     missing_G = (here_G - loss_G[common]) / (null - loss_G[common])
-    statistic = float(missing_G[np.isfinite(missing_G)].mean()) if np.isfinite(missing_G).any() else float("nan")
+    if not np.isfinite(missing_G).any():
+        return unmeasured(Reason.NO_LOSSES)
+    statistic = float(missing_G[np.isfinite(missing_G)].mean())
     return Reading(
         statistic=statistic,
         diagnosis=(
@@ -155,13 +158,13 @@ def plateau(training: Training) -> Reading:
     loss_S = training.loss_S
     width = series.window(len(loss_S))
     if len(loss_S) < 4 * width:
-        return unmeasured(f"{len(loss_S)} steps are too few; {4 * width} tell something")
+        return unmeasured(Reason.FEW_STEPS, f"{len(loss_S)} steps are too few; {4 * width} tell something")
     start, end = series.null_loss(training), series.last_loss(training)
     at = len(loss_S) * 3 // 4
     before = series.median(loss_S[at - width : at])
     progress = start - end
     if not np.isfinite(progress) or not np.isfinite(before) or progress <= 0:
-        return unmeasured("the loss ended no lower than the null loss, so it made no progress to come to rest from")
+        return unmeasured(Reason.NO_PROGRESS)
     share = (before - end) / progress
     return Reading(
         statistic=share,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ci_tools.gates import columns
 from ci_tools.gates.columns import Histogram, Pair
 from ci_tools.gates.counts import upper_tail
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.run import Baseline, Run
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
@@ -52,7 +53,7 @@ def schema_changed(run: Run, baseline: Baseline) -> Reading:
     A category counts from one in a hundred train rows on: rarer ones come and go with every sample.
     """
     if baseline.run is None:
-        return unmeasured(f"there is no schema to compare with: {baseline.why_not}")
+        return unmeasured(baseline.reason, f"there is no schema to compare with: {baseline.why_not}")
     changes = [*_property_changes(baseline.run, run), *_category_changes(baseline.run, run)]
     more = f", and {len(changes) - 1} more changes" if len(changes) > 1 else ""
     return Reading(
@@ -192,7 +193,8 @@ def _worst(found: Iterable[Difference], baseline: Baseline) -> Reading:
     """The column that differs most surely; without a base revision nothing is sure."""
     ranked = sorted(found, key=lambda one: (-one.low, -one.size))
     if not ranked:
-        return unmeasured(f"there is no column to compare ({baseline.why_not or 'none is in both revisions'})")
+        why = baseline.why_not or "none is in both revisions"
+        return unmeasured(Reason.NO_COLUMN, f"{Reason.NO_COLUMN.sentence} ({why})")
     worst = ranked[0]
     shown = [{"column": one.column, "split": one.split, "size": one.size, **one.numbers} for one in ranked[:SHOWN]]
     return Reading(
@@ -201,6 +203,7 @@ def _worst(found: Iterable[Difference], baseline: Baseline) -> Reading:
         diagnosis=(worst.sentence if worst.size else "no column differs")
         + ("" if baseline.run else f" (test against train, because {baseline.why_not})"),
         evidence={"columns": shown, "source": "data/profile.json"},
+        reason=None if baseline.run else baseline.reason,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.gates import series
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -43,7 +44,8 @@ def vanishing_gradients(training: Training) -> Reading:
     learning = [i for i in range(len(training.shapes)) if _learns(training.grad_rms_SL[:, i])]
     groups = [[i for i in learning if (len(training.shapes[i]) > 1) is matrix] for matrix in (True, False)]
     if len(groups[0]) < 3:
-        return unmeasured(f"only {len(groups[0])} weight matrices have a gradient; depth shows from 3 on")
+        told = f"only {len(groups[0])} weight matrices have a gradient; depth shows from 3 on"
+        return unmeasured(Reason.FEW_MATRICES, told)
     unexplained_W = 1 - _explained(training)
     norm_SL = series.log10(training.grad_rms_SL * np.sqrt([np.prod(shape) for shape in training.shapes]))
     fall_GW = np.array([_fall(norm_SL[:, group]) for group in groups if len(group) >= 3])
@@ -52,7 +54,7 @@ def vanishing_gradients(training: Training) -> Reading:
     score_W = np.where(edges[1:] <= rise(training).diverged_at, score_W, np.nan)
     lasting_W = np.minimum(np.minimum(score_W[2:], score_W[1:-1]), score_W[:-2])
     if not np.isfinite(lasting_W).any():
-        return unmeasured("the run has too few finite gradients or losses")
+        return unmeasured(Reason.NO_GRADIENTS)
     at = int(np.nanargmax(lasting_W))
     fall, unexplained = float(fall_GW.max(axis=0)[at : at + 3].min()), float(unexplained_W[at : at + 3].min())
     return Reading(
@@ -115,7 +117,8 @@ def gradient_noise(training: Training) -> Reading:
     halves are no independent samples, and near an optimum they pull in opposite directions.
     """
     if training.steps_per_epoch < 4:
-        return unmeasured(f"an epoch has {training.steps_per_epoch} batches; from 4 on halves are nearly independent")
+        told = f"an epoch has {training.steps_per_epoch} batches; from 4 on halves are nearly independent"
+        return unmeasured(Reason.FEW_BATCHES, told)
     matrices, early_P = training.matrices(), _early_probes(training)
     cosine_PM = training.half_cosine_PL[early_P][:, matrices]
     row_P = np.clip(np.searchsorted(training.step_S, training.probe_step_P[early_P]), 0, len(training.step_S) - 1)
@@ -127,9 +130,8 @@ def gradient_noise(training: Training) -> Reading:
             np.isfinite(training.half_cosine_PL[:, matrices]).any(axis=1).sum() < 3
             or rise(training).diverged_at < NEVER
         ):
-            return unmeasured(
-                f"only {len(cosine_P)} early probes split their batch; 3 are needed", probes=len(cosine_P)
-            )
+            told = f"only {len(cosine_P)} early probes split their batch; 3 are needed"
+            return unmeasured(Reason.FEW_PROBES, told, probes=len(cosine_P))
         sentence = f"90 % of all progress was made within {len(cosine_P)} probes: noise did not drown the signal."
         return Reading(statistic=0.0, diagnosis=sentence, evidence={"probes": len(cosine_P)})
     mean, error = float(cosine_P.mean()), _t_error(cosine_P)
@@ -190,7 +192,7 @@ def gradient_spikes(training: Training) -> Reading:
     over_S[: min(width, len(over_S))] = np.nan
     row = np.flatnonzero(np.isfinite(over_S))
     if len(row) < 3:
-        return unmeasured("the run is too short, or its gradients are not finite")
+        return unmeasured(Reason.NO_GRADIENTS)
     worst = row[np.argsort(over_S[row])[::-1][:3]]
     ratio = float(10 ** over_S[worst[-1]])
     at = int(worst[0]) + 1
@@ -234,7 +236,7 @@ def dead_units(training: Training) -> Reading:
     share = {i: series.median(late_PL[:, i]) for i in vectors if training.grad_rms_SL[:1, i].any()}
     share = {i: value for i, value in share.items() if np.isfinite(value)}
     if not share:
-        return unmeasured("no bias was probed")
+        return unmeasured(Reason.NO_BIAS)
     worst = max(share, key=lambda i: share[i])
     return Reading(
         statistic=share[worst],
@@ -260,7 +262,7 @@ def update_ratio(training: Training) -> Reading:
     ratio = {i: series.median(series.log10(training.update_ratio_PL[:, i])) for i in matrices}
     off = {i: abs(value + 3) for i, value in ratio.items() if np.isfinite(value)}
     if not off:
-        return unmeasured("no weight matrix was probed")
+        return unmeasured(Reason.NO_MATRIX)
     worst = max(off, key=lambda i: off[i])
     return Reading(
         statistic=off[worst],

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ci_tools.errors import DataError
 from ci_tools.gates import series
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.rise import NEVER, rise
 from ci_tools.gates.training import F64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -62,12 +63,12 @@ def label_noise(training: Training, label_N: NDArray[np.int64] | None = None) ->
         raise DataError(what, where=training.name, rule="one per example", fix="run `switchback reproduce`")
     usable_N = margin_N[np.isfinite(margin_N)]
     if len(usable_N) < FEWEST:
-        return unmeasured(f"the run kept margins of fewer than {FEWEST} training examples")
+        return unmeasured(Reason.FEW_MARGINS, f"the run kept margins of fewer than {FEWEST} training examples")
     if rise(training).diverged_at < NEVER:
-        return unmeasured("the run diverged, so its margins say nothing about labels")
+        return unmeasured(Reason.DIVERGED)
     gap, apart = _against_validation(training, usable_N, label_N), _apart(margin_N, label_N)
     if gap is None and apart is None:
-        return unmeasured("neither validation losses nor labels are there to compare the margins with")
+        return unmeasured(Reason.NO_COUNTERPART)
     against, half_width = gap or (0.0, 0.0)
     shares = {"against validation": against, "apart from their class": apart or 0.0}
     how = max(shares, key=lambda name: shares[name])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ci_tools.gates import neighbours, telling
 from ci_tools.gates.counts import upper_tail
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.splits import Rows, Splits, splits_of
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
@@ -68,7 +69,7 @@ def data_leakage(splits: Splits) -> Reading:
     """
     if min(len(splits.train.label_N), len(splits.test.label_N)) < FEWEST_ROWS:
         rows = f"{len(splits.train.label_N)} train and {len(splits.test.label_N)} test rows"
-        return unmeasured(f"{rows} are too few to tell; {FEWEST_ROWS} of each are needed")
+        return unmeasured(Reason.FEW_ROWS, f"{rows} are too few to tell; {FEWEST_ROWS} of each are needed")
     signs = sorted(_signs(splits), key=lambda sign: (sign.sure and sign.ratio > 1, sign.ratio))
     worst = signs[-1]
     none = "no sign of leakage is beyond what is tolerated; the strongest: "

@@ -6,6 +6,7 @@ S = optimizer steps, L = layers, H = shadow steps.
 import numpy as np
 
 from ci_tools.gates import series
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.rise import first_nonfinite, rise
 from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -57,8 +58,8 @@ def numerical_instability(training: Training) -> Reading:
             evidence=evidence | {"first nonfinite step": int(training.step_S[row]), "layer": layer},
         )
     if shadow_L is None:
-        why = "the loss diverged before any" if len(training.shadow_step_H) else "the run took no"
-        return unmeasured(f"{why} shadow step; no gradient was broken before", steps=len(training.step_S))
+        why = Reason.DIVERGED_BEFORE if len(training.shadow_step_H) else Reason.NO_SHADOW
+        return unmeasured(why, steps=len(training.step_S))
     worst = int(np.argmax(shadow_L))
     return Reading(
         statistic=ratio,

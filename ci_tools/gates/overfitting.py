@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ci_tools.gates import series
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
@@ -46,11 +47,11 @@ def overfitting(training: Training) -> Reading:
     """
     found = _excess(training)
     if found is None:
-        return unmeasured("the run evaluated no validation loss, or fewer than three times")
+        return unmeasured(Reason.FEW_EVALUATIONS)
     after = np.arange(found.best + 1, len(found.step_E))[-LAST:]
     gain = _gain(training, found)
     if not np.isfinite(gain):
-        return unmeasured("the validation loss is not finite")
+        return unmeasured(Reason.NO_VALIDATION)
     best_step, best_loss = int(found.step_E[found.best]), float(found.loss_E[found.best])
     evidence = {"best step": best_step, "best loss": best_loss, "last loss": float(found.loss_E[-1]), "gain": gain}
     if len(after) < 2:

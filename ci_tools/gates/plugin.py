@@ -62,13 +62,15 @@ def baseline(request: pytest.FixtureRequest, run: "Run") -> "Baseline":
 
     Where one was asked for and could not be run, every test that compares with it is an error.
     """
+    from ci_tools.gates.reasons import Reason
     from ci_tools.gates.run import Baseline, open_run
 
     if error := request.config.getoption("--switchback-base-error"):
         raise DataError(error)
     root, seeds, why = (request.config.getoption(f"--switchback-base-{name}") for name in ("root", "seeds", "why"))
     if not root:
-        return Baseline(None, why or "no base revision was named (`switchback gate --base main`)")
+        reason = Reason.NO_PIPELINE if why else Reason.NO_BASE
+        return Baseline(None, why or reason.sentence, reason=reason)
     return Baseline(open_run(_numbers(seeds) if seeds else run.seeds, Path(root)))
 
 

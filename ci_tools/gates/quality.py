@@ -17,6 +17,7 @@ from ci_tools.gates import floor, metrics, policy, statistics
 from ci_tools.gates.comparison import Arm, Loss, loss, noise, outlook, recorded, scored, sentence, signs, worst
 from ci_tools.gates.metrics import METRICS
 from ci_tools.gates.policy import AgainstMain, Metric, Policy
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.run import Baseline, Run
 from ci_tools.gates.scores import Scores, on_common_rows, read_evaluated, read_scores
 from ci_tools.gates.verdict import Reading, gate, unmeasured
@@ -33,7 +34,6 @@ SLICES_SHOWN = 5
 COMMON_ROWS = 0.9
 """Share of the test rows that both arms must have scored."""
 FEW_COMMON = "the test rows changed: only {:,} were scored by both arms, under nine in ten"
-ALONE = "needs two seeds per arm: one alone does not tell how much training varies"
 
 
 @gate(limit=0.0, unit="in the metric's unit", remedy="improve the model, or lower the floor in gates.yaml and say why")
@@ -41,10 +41,10 @@ def quality_floor(run: Run, name: str, demands: Policy) -> Reading:
     """How far the mean over seeds falls short of the metric's floor."""
     metric = _metric(name, demands)
     if metric.floor is None:
-        return _silent(f"gates.yaml sets no floor for {name}", name)
+        return _silent(name, Reason.NOT_DEMANDED, f"gates.yaml sets no floor for {name}")
     arm = _arm(read_scores(run), name) if name in METRICS else recorded(run, name)
     if arm is None:
-        return _silent("the test rows hold one class only", name)
+        return _silent(name, Reason.ONE_CLASS)
     found, sign = statistics.mean(arm.value_K, arm.derivative_KN), 1 if metric.higher_is_better else -1
     low, high = found.interval((1 - demands.against_main.confidence) / 2)
     seeds = f"{found.seeds} seeds" if found.seeds > 1 else "one seed, whose own noise is unknown"
@@ -73,23 +73,23 @@ def quality_against_main(run: Run, baseline: Baseline, name: str, demands: Polic
     """Loss of quality against main, whose limit is the metric's margin."""
     metric = _metric(name, demands)
     if metric.margin is None:
-        return _silent(f"gates.yaml sets no margin for {name}", name)
+        return _silent(name, Reason.NOT_DEMANDED, f"gates.yaml sets no margin for {name}")
     if baseline.run is None:
-        return _silent(baseline.why_not, name)
+        return _silent(name, baseline.reason, baseline.why_not)
     evidence: dict[str, Any] = {}
     if name in METRICS:
         mine, its, whole = _same_rows(run, baseline.run)
         if not whole:
-            return _silent(FEW_COMMON.format(len(mine.id_N)), name)
+            return _silent(name, Reason.CHANGED_ROWS, FEW_COMMON.format(len(mine.id_N)))
         if mine.same_as(its):
             return _identical(mine, name, metric.margin)
         here, main, evidence = _arm(mine, name), _arm(its, name), {"test rows": len(mine.id_N)}
     else:
         here, main = recorded(run, name), recorded(baseline.run, name)
     if here is None or main is None:
-        return _silent("the test rows that both arms scored hold one class only", name)
+        return _silent(name, Reason.ONE_CLASS, "the test rows that both arms scored hold one class only")
     if min(len(here.seeds), len(main.seeds)) < 2:
-        return replace(_silent(ALONE, name), evidence={"seeds wanted": demands.against_main.seeds})
+        return replace(_silent(name, Reason.ONE_SEED), evidence={"seeds wanted": demands.against_main.seeds})
     found = loss(here, main, metric.higher_is_better, _tail(here, main, demands.against_main))
     return _against(found, name, metric.margin, demands.against_main, evidence)
 
@@ -106,23 +106,24 @@ def slices_against_main(run: Run, baseline: Baseline, name: str, demands: Policy
     """
     metric = _metric(name, demands)
     if metric.slice_margin is None:
-        return _silent(f"gates.yaml sets no slice_margin for {name}", name)
+        return _silent(name, Reason.NOT_DEMANDED, f"gates.yaml sets no slice_margin for {name}")
     if baseline.run is None:
-        return _silent(baseline.why_not, name)
+        return _silent(name, baseline.reason, baseline.why_not)
     if name not in METRICS:
-        return _silent(f"{name} cannot be computed for slices; {', '.join(METRICS)} can", name)
+        told = f"{name} cannot be computed for slices; {', '.join(METRICS)} can"
+        return _silent(name, Reason.NOT_FROM_SCORES, told)
     mine, its, whole = _same_rows(run, baseline.run)
     if not whole:
-        return _silent(FEW_COMMON.format(len(mine.id_N)), name)
+        return _silent(name, Reason.CHANGED_ROWS, FEW_COMMON.format(len(mine.id_N)))
     if mine.same_as(its):
         return _identical(mine, name, metric.slice_margin)
     if min(len(mine.seeds), len(its.seeds)) < 2:
-        return _silent(ALONE, name)
+        return _silent(name, Reason.ONE_SEED)
     slices = list(_slices(mine))
     large = [(of, inside_N) for of, inside_N in slices if len(inside_N) >= SLICE_ROWS and _rarer(mine, inside_N)]
     if not large:
         least = f"{SLICE_ROWS} rows with {SLICE_CLASS} of the rarer class"
-        return _silent(f"none of {len(slices)} slices has {least}", name)
+        return _silent(name, Reason.SMALL_SLICES, f"none of {len(slices)} slices has {least}")
     found = []
     for of, inside_N in large:
         here, main = scored(mine.rows(inside_N), name), scored(its.rows(inside_N), name)
@@ -148,15 +149,16 @@ def simpler_model(run: Run, name: str, demands: Policy) -> Reading:
     """How far the best simpler model is ahead of the released weights on the same rows; its limit is simpler_margin."""
     metric = _metric(name, demands)
     if metric.simpler_margin is None:
-        return _silent(f"gates.yaml sets no simpler_margin for {name}", name)
+        return _silent(name, Reason.NOT_DEMANDED, f"gates.yaml sets no simpler_margin for {name}")
     if name not in METRICS:
-        return _silent(f"{name} cannot be computed from scores; {', '.join(METRICS)} can", name)
+        told = f"{name} cannot be computed from scores; {', '.join(METRICS)} can"
+        return _silent(name, Reason.NOT_FROM_SCORES, told)
     release, simpler = read_evaluated(run)
     if not simpler:
-        return _silent("evaluation/scores.parquet holds no simpler model", name)
+        return _silent(name, Reason.NO_SIMPLER_MODEL)
     ours = _arm(release, name)
     if ours is None:
-        return _silent("the test rows hold one class only", name)
+        return _silent(name, Reason.ONE_CLASS)
     tail, n = (1 - demands.against_main.confidence) / 2, len(simpler)
     found = worst(
         [
@@ -191,7 +193,7 @@ def calibration_error(run: Run) -> Reading:
     release, _ = read_evaluated(run)
     label_N, score_N = release.label_N, release.score_KN[0]
     if not release.rarer:
-        return unmeasured("the test rows hold one class only")
+        return unmeasured(Reason.ONE_CLASS)
     share = release.rarer / len(label_N)
     curve, expected = metrics.calibration(label_N, score_N, BINS), metrics.calibrated_errors(score_N, BINS, LABEL_DRAWS)
     low, high = (curve.error - np.quantile(expected, [0.975, 0.025])) / share
@@ -284,5 +286,5 @@ def _metric(name: str, demands: Policy) -> Metric:
     return demands.metrics[name]
 
 
-def _silent(why: str, subject: str) -> Reading:
-    return replace(unmeasured(why), subject=subject)
+def _silent(subject: str, why: Reason, told: str = "") -> Reading:
+    return replace(unmeasured(why, told), subject=subject)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ci_tools.errors import CheckpointError, RecordError
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.run import Baseline, Run
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 from ci_tools.record import Record, schema
@@ -34,7 +35,8 @@ def checkpoint_corruption(record: Record) -> Reading:
     was, or where it is gone though run.json or another checkpoint counts on it.
     """
     if not record.checkpoints and record.meta.status != "finished":
-        return unmeasured(f"the run is {record.meta.status} and has no checkpoint", steps=record.meta.steps)
+        told = f"the run is {record.meta.status} and has no checkpoint"
+        return unmeasured(Reason.NO_CHECKPOINT, told, steps=record.meta.steps)
     found = _damage(record)
     count = f"{len(record.checkpoints)} checkpoints and {len(record.meta.files)} digests in {schema.META}"
     if not found:
@@ -130,20 +132,25 @@ def reproducible(run: Run, baseline: Baseline) -> Reading:
         CheckpointError: a checkpoint is damaged.
     """
     if baseline.run is None:
-        return unmeasured(baseline.why_not)
+        return unmeasured(baseline.reason, baseline.why_not)
     before = {record.meta.seed: record for record in baseline.run.records}
-    skipped: dict[str, str] = {}
+    skipped: dict[str, tuple[Reason, str]] = {}
     compared: dict[str, Comparison] = {}
     for record in run.records:
         seed, other = str(record.meta.seed), before.get(record.meta.seed)
-        why_not = "the baseline has no run of this seed" if other is None else _incomparable(other, record)
-        if other is None or why_not:
+        if other is None:
+            skipped[seed] = Reason.OTHER_SEEDS, "the baseline has no run of this seed"
+        elif why_not := _incomparable(other, record):
             skipped[seed] = why_not
         else:
             compared[seed] = compare(other.path, record.path)
-    evidence = {"steps": {seed: found.steps for seed, found in compared.items()}, "skipped": skipped}
+    evidence = {
+        "steps": {seed: found.steps for seed, found in compared.items()},
+        "skipped": {seed: told for seed, (_, told) in skipped.items()},
+    }
     if not compared:
-        return unmeasured("no run was made twice: " + next(iter(skipped.values()), "there is none"), **evidence)
+        reason, told = next(iter(skipped.values()), (Reason.NOTHING, "there is none"))
+        return unmeasured(reason, f"no run was made twice: {told}", **evidence)
     differing = {seed: found.sentence() for seed, found in compared.items() if not found.identical}
     if differing:
         seed = next(iter(differing))
@@ -155,16 +162,17 @@ def reproducible(run: Run, baseline: Baseline) -> Reading:
     return Reading(statistic=len(differing), diagnosis=diagnosis, evidence=evidence | {"differing": differing})
 
 
-def _incomparable(before: Record, now: Record) -> str:
-    """Why the bits of two runs need not agree, or would prove nothing; empty where they must."""
+def _incomparable(before: Record, now: Record) -> tuple[Reason, str] | None:
+    """Why the bits of two runs need not agree, or would prove nothing; None where they must."""
     if before.meta.id == now.meta.id:
-        return "both sides hold the same run, from the cache; `switchback replay` re-executes parts of it"
+        return Reason.SAME_RUN, Reason.SAME_RUN.sentence
     for record in (before, now):
         if record.meta.status != "finished":
-            return f"{record.path} is {record.meta.status}"
+            return Reason.CUT_SHORT, f"{record.path} is {record.meta.status}"
         if any(resume.stack_changes for resume in record.meta.resumes):
-            return f"{record.path} was resumed on another stack"
+            return Reason.CUT_SHORT, f"{record.path} was resumed on another stack"
     rung, detail = static_difference(before.meta, now.meta) or ("", "")
     if rung in ("params", "code", "data", "fingerprint"):
-        return f"{rung} differ ({detail}); quality_against_main compares such runs by paired seeds"
-    return ""
+        told = f"{rung} differ ({detail}); quality_against_main compares such runs by paired seeds"
+        return Reason.OTHER_INPUTS, told
+    return None

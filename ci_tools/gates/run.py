@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ci_tools.errors import DataError
 from ci_tools.gates import training
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.training import Training
 from ci_tools.record import Record, open_record
 from ci_tools.record.log import UNDECODABLE
@@ -132,6 +133,8 @@ class Baseline:
     """One sentence; empty where `run` is there."""
     failed: bool = False
     """Whether it was asked for and could not be run, so that a comparison with it is an error."""
+    reason: Reason = Reason.NO_BASE
+    """`why_not` as a code."""
 
 
 def record_of(root: Path, seed: int) -> Path:

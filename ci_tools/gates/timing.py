@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ci_tools.gates import series
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.training import F64, I64, Training
 from ci_tools.gates.verdict import Reading, gate, unmeasured
 
@@ -42,7 +43,8 @@ def stragglers(training: Training) -> Reading:
     """
     row = np.flatnonzero(ordinary(training))
     if len(row) < FEWEST_STEPS:
-        return unmeasured(f"only {len(row)} ordinary steps were timed; {FEWEST_STEPS} tell something", steps=len(row))
+        told = f"only {len(row)} ordinary steps were timed; {FEWEST_STEPS} tell something"
+        return unmeasured(Reason.FEW_TIMED, told, steps=len(row))
     step_ms, data_ms, step = training.step_ms_S[row], training.data_ms_S[row], training.step_S[row]
     width = max(len(row) // WINDOWS, 3)
     starts = range(0, len(row) - width + 1, width)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from ci_tools.errors import SwitchbackError
+from ci_tools.gates.reasons import Reason
 
 
 class Outcome(StrEnum):
@@ -68,11 +69,21 @@ class Reading:
     """In place of the gate's own, where the evidence points to a better one."""
     subject: str = ""
     """What exactly was measured, where a gate has several: a metric, a slice, a run."""
+    reason: Reason | None = None
+    """Why something could not be measured; None where all was, or a gate of one's own says it in other words."""
 
 
-def unmeasured(why: str, **evidence: Any) -> Reading:
-    """A reading that says nothing about the subject; it is judged inconclusive."""
-    return Reading(statistic=math.nan, diagnosis=why, evidence=evidence)
+def unmeasured(why: Reason | str, told: str = "", /, **evidence: Any) -> Reading:
+    """A reading that says nothing about the subject; it is judged inconclusive.
+
+    Args:
+        why: one of our own reasons, or a sentence.
+        told: instead of the reason's sentence, where there is more to say here: numbers, names.
+        evidence: what is known all the same.
+    """
+    reason = why if isinstance(why, Reason) else None
+    diagnosis = told or (reason.sentence if reason else str(why))
+    return Reading(statistic=math.nan, diagnosis=diagnosis, evidence=evidence, reason=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +134,8 @@ class Verdict:
     remedy: str
     evidence: Mapping[str, Any]
     seconds: float
+    reason: Reason | None = None
+    """Of an inconclusive verdict, why not all could be measured; None where that is not so, or not known as a code."""
     test: str = ""
     """Node id of the acceptance test that asked for it; empty outside of `switchback gate`."""
 
@@ -158,6 +171,7 @@ def judge(measurement: Measurement, threshold: float, basis: str, blocks: Callab
         remedy="" if outcome is Outcome.PASSED else reading.remedy or (measurement.remedy if measured else ""),
         evidence=reading.evidence,
         seconds=round(measurement.seconds, 3),
+        reason=reading.reason if outcome is Outcome.INCONCLUSIVE else None,
     )
 
 
@@ -194,7 +208,7 @@ class Gate:
         """
         found = [(str(getattr(one, "name", "")), self(one, *shared)) for one in subjects]
         if not found:
-            return self._measurement(unmeasured("there is nothing to look at"))
+            return self._measurement(unmeasured(Reason.NOTHING))
         name, chosen = max(found, key=lambda pair: (pair[1].badness, bool(pair[1].error)))
         seconds, error = sum(one.seconds for _, one in found), next((one.error for _, one in found if one.error), "")
         reading = replace(chosen.reading, subject=chosen.reading.subject or name)
@@ -206,8 +220,9 @@ class Gate:
             reading = replace(reading, interval=(chosen.ends[0], high))
         if unknown:
             which = ", ".join(filter(None, (name for name, _ in unknown))) or f"{len(unknown)} of {len(found)}"
-            told = f"{reading.diagnosis} Not measured in {which}: {unknown[0][1].reading.diagnosis}"
-            reading = replace(reading, diagnosis=told)
+            silent = unknown[0][1].reading
+            told = f"{reading.diagnosis} Not measured in {which}: {silent.diagnosis}"
+            reading = replace(reading, diagnosis=told, reason=silent.reason)
         return replace(chosen, reading=reading, seconds=seconds, error=error)
 
     def _measurement(self, reading: Reading, error: str = "", seconds: float = 0.0) -> Measurement:

@@ -159,6 +159,7 @@ def judged(verdict: Verdict) -> Judged:
         basis="calibrated" if calibrated else "gates.yaml" if basis == "gates.yaml" else "default" if basis else "none",
         facts=tuple(_facts(verdict.evidence))[:_FACTS],
         seconds=max(verdict.seconds, 0.0),
+        reason=verdict.reason,
     )
 
 

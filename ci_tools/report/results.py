@@ -19,6 +19,7 @@ from ci_tools.config import Config
 from ci_tools.errors import ConfigError, DataError
 from ci_tools.files import write_atomic
 from ci_tools.gates.causes import cause_of, suspect
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.verdict import Outcome, exit_code, worst
 from ci_tools.harmless import one_line
 from ci_tools.walk import Outcome as StageOutcome
@@ -128,6 +129,8 @@ class Judged(Config):
     """Where the threshold comes from."""
     facts: Annotated[tuple[Fact, ...], Field(max_length=12)] = ()
     seconds: Seconds = 0.0
+    reason: Reason | None = None
+    """Why not all could be measured; None where that is not so, or no code says it."""
 
     @model_validator(mode="after")
     def _pass_blocks_nothing(self) -> Self:

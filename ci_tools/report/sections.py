@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import charts, cost, numerals, wording
 from ci_tools.report.answer import SIGNS
@@ -31,10 +32,8 @@ def against_main(results: Results) -> Forms:
             f"Means over {seeds} per arm. A change is noise where its interval holds 0: other seeds and other test "
             "rows would bring as much. The margin is the loss that `gates.yaml` tolerates.",
         ]
-    elif results.base:
-        parts.append("Nothing could be compared; the run's summary says why.")
     else:
-        parts.append("There was no base revision to compare with: `switchback gate --base main` names one.")
+        parts.append(f"Nothing was compared. {_why_not_compared(results)}")
     if rest:
         rows = [(code(one.metric), *_spread(one.here, one.sd), str(one.seeds)) for one in rest]
         values = table(("metric", "mean", "sd over seeds", "seeds"), rows, right=(1, 2, 3))
@@ -53,7 +52,7 @@ def failures(results: Results) -> Forms:
     head = ["### What failed, why, and what to do"]
     if results.suspect:
         head.append(f"Look first at {code(results.suspect)}: it may have caused the others.")
-    full, bare = ([_failure(one, results, evidence) for one in found] for evidence in (True, False))
+    full, bare = ([_failure(one, evidence) for one in found] for evidence in (True, False))
     few = [_in_a_line(one) for one in found[:_FEW]]
     more = [f"… and {len(found) - _FEW} more."] if len(found) > _FEW else []
     return ["\n\n".join([*head, *items]) for items in (full, bare, ["\n".join(few), *more])]
@@ -65,7 +64,7 @@ def others(results: Results) -> Forms:
     open_ = [one for one in open_ if not one.blocks]
     parts, short = [], []
     if open_:
-        rows = [(wording.title(one), _measured(one), wording.why(one, results)) for one in open_]
+        rows = [(wording.title(one), _measured(one), wording.why(one)) for one in open_]
         summary = f"{SIGNS[Outcome.INCONCLUSIVE]} {plural(len(open_), 'gate')} had too little evidence"
         parts.append(details(summary, table(("gate", "measured", "why"), rows)))
         short.append(f"{summary}.")
@@ -200,9 +199,17 @@ def _compared(one: Metric) -> tuple[str, ...]:
     return (code(one.metric) + direction, reading, levels, change, numerals.short(one.margin))
 
 
-def _failure(one: Judged, results: Results, evidence: bool) -> str:
+def _why_not_compared(results: Results) -> str:
+    """The reason of the first metric that was to be compared, unless there was nothing to compare with."""
+    if not results.base:
+        return wording.cause(Reason.NO_BASE)
+    open_ = (one for one in results.verdicts if one.gate == "quality_against_main" and one.statistic is None)
+    return next(map(wording.why, open_), "No gate compared a metric with it.")
+
+
+def _failure(one: Judged, evidence: bool) -> str:
     blocks = "blocks" if one.blocks else "does not block"
-    told = f"{wording.why(one, results)} {wording.place(one)}".rstrip()
+    told = f"{wording.why(one)} {wording.place(one)}".rstrip()
     lines = [f"**{SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {told}"]
     if numbers := wording.measured(one):
         lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")

@@ -4,21 +4,13 @@ import math
 
 from ci_tools.gates import floor
 from ci_tools.gates.policy import PER_METRIC
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.show import compared
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report import catalogue, numerals
 from ci_tools.report.markdown import code
-from ci_tools.report.results import Judged, Metric, Results
+from ci_tools.report.results import Judged, Metric
 
-_AGAINST_BASE = (
-    "latency",
-    "model_size",
-    "quality_against_main",
-    "reproducible",
-    "schema_changed",
-    "slices_against_main",
-)
-"""Gates that say nothing without a base revision."""
 _STEPS = ("onset", "first nonfinite step", "first step", "from step", "worst shadow step", "step")
 """Evidence that says when trouble began, the first of these that is there."""
 _WHERE = ("layer", "column")
@@ -75,19 +67,22 @@ def basis(one: Judged) -> str:
     return _BASES["gates.yaml" if one.gate in PER_METRIC else one.basis]
 
 
-def why(one: Judged, results: Results) -> str:
+def why(one: Judged) -> str:
     """One sentence on an outcome that is no pass."""
     if one.outcome is Outcome.ERROR:
         return "The gate could not run; the run's summary says why."
     if one.outcome is Outcome.FAILED:
         return meaning(one)
-    if one.statistic is not None:
-        return "The interval holds the limit: the evidence does not decide."
-    if one.gate in _AGAINST_BASE and not results.base:
-        return "It compares with a base revision, and none was named."
-    if one.gate in _AGAINST_BASE:
-        return "It could not be compared with the base revision; the run's summary says why."
-    return "There was nothing to measure; the run's summary says why."
+    if one.statistic is None:
+        return cause(one.reason) if one.reason else "There was nothing to measure; the run's summary says why."
+    if one.reason:
+        return f"The evidence does not decide, for not all of it could be measured: {one.reason.sentence}."
+    return "The interval holds the limit: the evidence does not decide."
+
+
+def cause(reason: Reason) -> str:
+    """Why something could not be measured, as a whole sentence."""
+    return f"{reason.sentence[0].upper()}{reason.sentence[1:]}."
 
 
 def remedy(one: Judged) -> str:

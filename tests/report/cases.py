@@ -6,6 +6,7 @@
 import math
 from pathlib import Path
 
+from ci_tools.gates.reasons import Reason
 from ci_tools.gates.verdict import Outcome
 from ci_tools.report.comment import render
 from ci_tools.report.links import Links
@@ -245,8 +246,12 @@ def inconclusive():
 def first_run():
     """A repository's first run: nothing to compare with, on a machine without a GPU, all from the cache."""
     silent = ("model_size", "latency", "schema_changed", "reproducible")
-    unknown = [judged(gate, INCONCLUSIVE, threshold=1.0) for gate in silent]
-    unknown += [judged("quality_against_main", INCONCLUSIVE, None, 0.0, subject=m) for m in ("average_precision",)]
+    unknown = [judged(gate, INCONCLUSIVE, threshold=1.0, reason=Reason.NO_BASE) for gate in silent]
+    unknown += [
+        judged("quality_against_main", INCONCLUSIVE, None, 0.0, subject="average_precision", reason=Reason.NO_BASE),
+        judged("label_noise", INCONCLUSIVE, None, 0.25, subject="seed-1", reason=Reason.FEW_MARGINS),
+        judged("numerical_instability", INCONCLUSIVE, 0.4, 1.0, (0.4, None), "seed-2", reason=Reason.NO_SHADOW),
+    ]
     values = (("average_precision", 0.79125, 0.00633), ("log_loss", 0.02263, 0.00033), ("roc_auc", 0.98317, 0.00069))
     return results(
         [*healthy(), calm(), *unknown],

@@ -61,6 +61,7 @@ def test_read_after_write_is_the_same(tmp_path, case):
         (lambda v: v["verdicts"][0].update(statistic="3"), "statistic"),
         (lambda v: v["verdicts"][0].update(blocks=1), "blocks"),
         (lambda v: v["verdicts"][0].update(basis="my own"), "basis"),
+        (lambda v: v["verdicts"][0].update(reason="it was dark"), "reason"),
         (lambda v: v["curves"][0].update(step=[1]), "as many values as steps"),
         (lambda v: v["curves"][0].update(of="everything"), "of"),
         (lambda v: v.update(verdicts=v["verdicts"] * 18), "verdicts"),

@@ -2,9 +2,12 @@ import re
 
 import pytest
 
-from ci_tools.gates.show import comparison
+from ci_tools.gates import Reason, gate, unmeasured
+from ci_tools.gates.files import Verdicts
+from ci_tools.gates.policy import Judge, Policy
+from ci_tools.gates.show import comparison, plain_lines
 from ci_tools.gates.verdict import Outcome
-from ci_tools.report import wording
+from ci_tools.report import build, wording
 from ci_tools.report.results import Metric
 from tests.report import cases
 from tests.report.left import verdict
@@ -77,17 +80,30 @@ def test_terminal_and_comment_tell_a_statistic_from_its_limit_in_the_same_digits
 
 
 @pytest.mark.parametrize(
-    ("gate", "base", "statistic", "sentence"),
+    ("reason", "statistic", "sentence"),
     [
-        ("latency", "", None, "none was named"),
-        ("latency", "main", None, "could not be compared"),
-        ("label_noise", "main", None, "nothing to measure"),
-        ("drift", "main", 0.2, "the evidence does not decide"),
+        (Reason.NOT_EXPORTED, None, "No stage of dvc.yaml writes export/model.onnx, so there is nothing to release."),
+        (None, None, "There was nothing to measure; the run's summary says why."),
+        (None, 0.2, "The interval holds the limit: the evidence does not decide."),
+        (Reason.NO_SHADOW, 0.2, "The evidence does not decide, for not all of it could be measured: the run took"),
     ],
 )
-def test_verdict_that_is_open_says_why(gate, base, statistic, sentence):
-    one = cases.judged(gate, Outcome.INCONCLUSIVE, statistic, 0.25)
-    assert sentence in wording.why(one, cases.results([one], base=base))
+def test_verdict_that_is_open_says_why(reason, statistic, sentence):
+    assert wording.why(cases.judged("latency", Outcome.INCONCLUSIVE, statistic, 0.25, reason=reason)).startswith(
+        sentence
+    )
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_comment_gives_the_reason_that_the_terminal_gives(reason):
+    @gate(limit=1.0, unit="")
+    def blind():
+        return unmeasured(reason)
+
+    told = Judge(Policy(), None, "", 0).verdict(blind())
+    heading = dict.fromkeys(("commit", "params_digest", "policy_digest", "started"), "")
+    _, terminal, *_ = plain_lines(Verdicts(verdicts=(told,), dirty=False, **heading))
+    assert wording.why(build.judged(told)).lower() == f"{terminal.strip()}.".lower()
 
 
 def test_comparison_that_does_not_decide_needs_more_evidence_not_another_model():

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ci_tools.gates import Reason
 from ci_tools.gates.artifact import latency, model_size, no_pickle, onnx_parity
 
 exported = pytest.mark.skipif(
     "export/model.onnx" not in Path("dvc.yaml").read_text(encoding="utf-8"),
-    reason="no stage of dvc.yaml writes export/model.onnx, so there is nothing to release",
+    reason=Reason.NOT_EXPORTED.sentence,
 )
 
 

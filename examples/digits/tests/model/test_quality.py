@@ -9,9 +9,8 @@ METRICS = policies.load().metrics
 
 
 def demanded(what):
-    """Metrics of which gates.yaml demands it; the test is skipped, which is inconclusive, where there is none."""
-    names = [name for name, metric in METRICS.items() if getattr(metric, what) is not None]
-    return names or [pytest.param("any metric", marks=pytest.mark.skip(f"gates.yaml names no metric with a {what}"))]
+    """Metrics of which gates.yaml demands it; where there is none, the test has no case, which is inconclusive."""
+    return [name for name, metric in METRICS.items() if getattr(metric, what) is not None]
 
 
 @pytest.mark.parametrize("metric", demanded("floor"))
