@@ -116,7 +116,7 @@ def _results(root: Path, verdicts: Verdicts) -> Results:
         gate_seconds=max(verdicts.seconds, 0.0),
         pipeline_seconds=walk.walk.seconds if walk else None,
         verdicts=tuple(judged(one) for one in all_verdicts[:_VERDICTS]),
-        metrics=quality.metrics(root, all_verdicts, settings, len(seeds)),
+        metrics=quality.metrics(root, all_verdicts, settings, seeds),
         slices=quality.slices(root, all_verdicts, settings),
         curves=curves.of(readable, list(settings.metrics)),
         runs=tuple(_run(root, seed, record) for seed, record in records[:_RUNS]),

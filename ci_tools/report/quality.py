@@ -8,41 +8,38 @@ from typing import Any
 from ci_tools.gates.policy import Policy
 from ci_tools.gates.quality import SLICE_CLASS, SLICE_ROWS
 from ci_tools.gates.verdict import Verdict
+from ci_tools.report.left import mapping, read_object, with_recorded
 from ci_tools.report.results import Interval, Metric, Slice, finite, name
-from ci_tools.report.terminal import read_object
 
 _METRICS, _SLICES = 30, 8
 """Most that are reported."""
 _MOST_ROWS = 2**53
 
 
-def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: int) -> tuple[Metric, ...]:
-    """Those of gates.yaml first, then what else was evaluated.
+def metrics(root: Path, verdicts: Sequence[Verdict], settings: Policy, seeds: Sequence[int]) -> tuple[Metric, ...]:
+    """Those of gates.yaml first, then what else was evaluated, then what only training measured.
 
     Args:
-        root: of the run; evaluation/metrics.json may be missing there.
-        verdicts: among them those of `quality_against_main`, whose evidence holds both arms by seed, and those of
-            `quality_floor`, which hold a metric that only training measured.
+        root: of the run; evaluation/metrics.json and run records may be missing there.
+        verdicts: among them those of `quality_against_main`, whose evidence holds both arms by seed.
         settings: says for which metrics higher is better.
-        seeds: of the run.
+        seeds: of the run, the release's first.
     """
-    evaluation = read_object(root / "evaluation/metrics.json")
-    release, spread = _mapping(evaluation, "release"), _mapping(evaluation, "seeds")
+    measured = with_recorded(read_object(root / "evaluation/metrics.json"), root, seeds)
+    release, spread = mapping(measured, "release"), mapping(measured, "seeds")
     compared = {one.subject: one for one in verdicts if one.gate == "quality_against_main"}
-    floors = {one.subject: one for one in verdicts if one.gate == "quality_floor"}
+    told = [metric for metric, one in compared.items() if one.statistic is not None]
     found = []
-    for metric in list(dict.fromkeys([*settings.metrics, *release, *spread, *compared]))[:_METRICS]:
-        over_seeds = _mapping(spread, metric)
+    for metric in list(dict.fromkeys([*settings.metrics, *release, *spread, *told]))[:_METRICS]:
+        over_seeds = mapping(spread, metric)
         mean, sd = finite(over_seeds.get("mean")), finite(over_seeds.get("sd"))
         row = Metric(
             metric=name(metric),
             higher_is_better=_higher_is_better(metric, settings),
             here=finite(release.get(metric)) if mean is None else mean,
-            sd=sd if seeds > 1 else None,
-            seeds=seeds,
+            sd=sd if len(seeds) > 1 else None,
+            seeds=_count(over_seeds.get("n"), len(seeds)),
         )
-        if row.here is None and metric in floors:
-            row = _over_seeds(row, floors[metric])
         found.append(_against_main(row, compared[metric]) if metric in compared else row)
     return tuple(found)
 
@@ -80,19 +77,18 @@ def slice_metric(settings: Policy, table: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _metrics_of(row: Mapping[str, Any]) -> Iterable[str]:
-    for values in (_mapping(row, "release"), *_mapping(row, "seeds").values()):
+    for values in (mapping(row, "release"), *mapping(row, "seeds").values()):
         if isinstance(values, Mapping):
             yield from (str(metric) for metric, value in values.items() if finite(value) is not None)
 
 
+def _count(known: object, most: int) -> int:
+    """Seeds that have a metric; all of them where nothing says how many."""
+    return known if type(known) is int and 0 < known <= most else most
+
+
 def _higher_is_better(metric: str, settings: Policy) -> bool:
     return metric not in settings.metrics or settings.metrics[metric].higher_is_better
-
-
-def _over_seeds(row: Metric, verdict: Verdict) -> Metric:
-    values = list(_numbers(verdict.evidence.get("value by seed")))
-    known = {"here": fmean(values), "sd": stdev(values) if len(values) > 1 else None} if values else {}
-    return row.model_copy(update=known)
 
 
 def _against_main(row: Metric, verdict: Verdict) -> Metric:
@@ -117,7 +113,7 @@ def _slices_against_main(verdict: Verdict, table: Mapping[str, Any], settings: P
     metric = verdict.subject.partition(", ")[0]
     higher = _higher_is_better(metric, settings)
     failed = verdict.evidence.get("slices that failed")
-    for of, losses in _mapping(verdict.evidence, "worst slices").items():
+    for of, losses in mapping(verdict.evidence, "worst slices").items():
         lost, *ends = [finite(value) for value in losses] if isinstance(losses, list) else [None]
         if lost is None:
             continue
@@ -158,7 +154,7 @@ def _large(row: Mapping[str, Any]) -> bool:
 
 def _mean(row: Mapping[str, Any], metric: str) -> float | None:
     """Over the seeds of a slice."""
-    values = [finite(seed.get(metric)) for seed in _mapping(row, "seeds").values() if isinstance(seed, Mapping)]
+    values = [finite(seed.get(metric)) for seed in mapping(row, "seeds").values() if isinstance(seed, Mapping)]
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
@@ -172,8 +168,3 @@ def _rows(row: Mapping[str, Any]) -> int | None:
 def _numbers(by_seed: object) -> Iterable[float]:
     values = by_seed.values() if isinstance(by_seed, Mapping) else ()
     return (number for value in values if (number := finite(value)) is not None)
-
-
-def _mapping(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    found = values.get(key)
-    return found if isinstance(found, Mapping) else {}

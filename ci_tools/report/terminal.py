@@ -1,7 +1,6 @@
 """The summary that `switchback run` ends with. Shows what exists; an adopted pipeline need not have every part."""
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from ci_tools.config import read_yaml
 from ci_tools.console import on_terminal
 from ci_tools.errors import ConfigError
+from ci_tools.report.left import read_object, with_recorded
 
 BARS = "▁▂▃▄▅▆▇█"
 _PREFERRED = ("average_precision", "roc_auc", "log_loss")
@@ -34,7 +34,7 @@ class Summary:
     """What a pipeline left behind."""
 
     metrics: Mapping[str, Any]
-    """evaluation/metrics.json, or empty."""
+    """evaluation/metrics.json, with what only the run records hold; or empty."""
     parity: Mapping[str, Any]
     """export/parity.json, or empty."""
     runs: Sequence[Run]
@@ -58,11 +58,13 @@ def summarize(root: Path = Path()) -> Summary:
     metrics, parity = root / "evaluation/metrics.json", root / "export/parity.json"
     folders = sorted((path.parent for path in (root / "runs").glob("*/run.json")), key=_natural)
     seeds = _seeds(root / "params.yaml")
+    kept = [folder for folder in folders if not _is_left_over(folder, seeds)]
+    listed = [folder.name.removeprefix("seed-") for folder in kept] if seeds is None else seeds
     files = [root / "runs", metrics, root / "evaluation/slices.json", root / "export/model.onnx", parity]
     return Summary(
-        metrics=read_object(metrics),
+        metrics=with_recorded(read_object(metrics), root, listed),
         parity=read_object(parity),
-        runs=[_run(folder) for folder in folders if not _is_left_over(folder, seeds)],
+        runs=[_run(folder) for folder in kept],
         files=[path for path in files if path.exists()],
     )
 
@@ -145,15 +147,6 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
     low, high = (min(finite), max(finite)) if finite else (0.0, 0.0)
     step = (high - low) / (len(BARS) - 1) or 1.0
     return "".join(BARS[round((mean - low) / step)] if math.isfinite(mean) else "!" for mean in means)
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """An object of a JSON file; empty where the file is missing or holds anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _show_rich(summary: Summary) -> None:

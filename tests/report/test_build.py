@@ -16,9 +16,12 @@ from ci_tools.report import build as building
 from ci_tools.report import quality
 from ci_tools.report import results as schema
 from ci_tools.report.build import build
+from ci_tools.report.comment import render
 from ci_tools.report.results import Fact, Metric, PolicyChange, PolicyFile, Stage
 from ci_tools.walk import Step, Walk, remember
+from tests.report.hostile import STRINGS
 from tests.report.left import COMMIT, judge, store, verdict
+from tests.report.parsed import skeleton
 
 
 def test_results_of_a_run_can_be_written_and_read(run):
@@ -94,12 +97,38 @@ def test_integers_beyond_all_floats_are_left_out(run):
     assert made.metrics[0].here is None
 
 
-def test_metric_that_only_training_measured_is_taken_from_its_floor(run):
+def test_metric_that_only_training_measured_is_told_by_its_name_whether_or_not_it_is_judged(run):
     (run / "evaluation/metrics.json").unlink()
-    by_seed = {"value by seed": {"3": 0.9, "4": 0.8, "5": "nan"}}
-    judge(run, verdict("quality_floor", subject="average_precision", evidence=by_seed))
-    made = next(metric for metric in build(run).metrics if metric.metric == "average_precision")
-    assert (made.here, made.sd) == (pytest.approx(0.85), pytest.approx(0.0707, abs=1e-4))
+    for seed, accuracy in ((3, 0.9), (4, 0.8)):
+        store(run / f"runs/seed-{seed}/metrics.json", {"average_precision": 0.7, "accuracy": accuracy})
+    made = {metric.metric: metric for metric in build(run).metrics}
+    assert list(made) == ["average_precision", "log_loss", "accuracy"]
+    assert (made["accuracy"].here, made["accuracy"].sd) == (pytest.approx(0.85), pytest.approx(0.0707, abs=1e-4))
+    assert (made["average_precision"].here, made["log_loss"].here, made["accuracy"].seeds) == (0.7, None, 2)
+
+
+def test_names_of_metrics_that_training_chose_are_shown_as_code_only(run):
+    def told(names):
+        store(run / "runs/seed-3/metrics.json", dict.fromkeys(names, 0.5))
+        made = build(run)
+        assert {metric.metric for metric in made.metrics} > set(map(schema.name, names))
+        return skeleton(render(made))
+
+    for first in range(0, len(STRINGS), 20):
+        hostile = STRINGS[first : first + 20]
+        assert told(hostile) == told([f"harmless {i}" for i in range(len(hostile))])
+
+
+def test_verdict_on_no_metric_makes_no_row(run):
+    nothing = {"outcome": Outcome.INCONCLUSIVE, "statistic": None}
+    judge(run, *(verdict("quality_against_main", subject=subject, **nothing) for subject in ("", "any metric")))
+    assert {metric.metric for metric in build(run).metrics} == {"average_precision", "log_loss", "roc_auc"}
+
+
+@pytest.mark.parametrize("n", [-1, 10**30, "2", 1.5, None])
+def test_number_of_seeds_that_cannot_be_is_that_of_the_run(run, n):
+    store(run / "evaluation/metrics.json", {"seeds": {"roc_auc": {"mean": 0.5, "n": n}}})
+    assert next(metric for metric in build(run).metrics if metric.metric == "roc_auc").seeds == 2
 
 
 @pytest.mark.parametrize("file", ["evaluation/metrics.json", "evaluation/slices.json", ".switchback/walk.json"])

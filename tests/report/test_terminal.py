@@ -50,6 +50,15 @@ def test_plain_summary_shows_runs_in_order_with_their_curves(finished):
     assert f"files:\n  {finished / 'runs'}\n  {finished / 'evaluation/metrics.json'}" in text
 
 
+def test_metrics_that_only_training_measured_are_shown_of_the_seeds_that_count(finished):
+    (finished / "evaluation/metrics.json").unlink()
+    for seed, accuracy in ((2, 0.9), (10, 0.7)):
+        (finished / f"runs/seed-{seed}/metrics.json").write_text(json.dumps({"accuracy": accuracy}))
+    assert metric_table(summarize(finished).metrics)[1] == [["accuracy", "0.9000", "0.8000 ± 0.1414"]]
+    (finished / "params.yaml").write_text("seeds: [10]\n")
+    assert metric_table(summarize(finished).metrics)[1] == [["accuracy", "0.7000", ""]]
+
+
 def test_records_of_seeds_that_params_no_longer_list_are_left_out(finished):
     (finished / "runs/mine").mkdir()
     (finished / "runs/mine/run.json").write_text("{}")

@@ -15,6 +15,7 @@ from ci_tools.report import quality as qualities
 from ci_tools.report import wording
 from ci_tools.report.html.values import FIX, is_number, mapping, numbers
 from ci_tools.report.html.verdicts import Whisker, whisker
+from ci_tools.report.left import with_recorded
 from ci_tools.report.results import Metric, name
 
 AGAINST = "quality_against_main"
@@ -58,18 +59,22 @@ class Bin:
 
 
 def quality(run: Run) -> Quality | None:
-    """What evaluation/metrics.json says; None where there is none.
+    """What evaluation/metrics.json and the run records say; None where there is no metric.
 
     Raises:
         DataError: it is damaged.
     """
     path = run.root / METRICS
-    if not path.exists():
+    evaluation = run.metrics if path.exists() else {}
+    for part in ("release", "seeds"):
+        mapping(evaluation.get(part, {}), path)
+    measured = with_recorded(evaluation, run.root, run.seeds)
+    if not measured:
         return None
-    release, seeds = (mapping(run.metrics.get(name, {}), path) for name in ("release", "seeds"))
+    release, seeds = (mapping(measured.get(part, {}), path) for part in ("release", "seeds"))
     spread = {name: numbers(values, path) for name, values in seeds.items()}
-    models = tuple(name for name in run.metrics if name not in ("release", "seeds"))
-    others = {name: numbers(run.metrics[name], path) for name in models}
+    models = tuple(name for name in evaluation if name not in ("release", "seeds"))
+    others = {name: numbers(evaluation[name], path) for name in models}
     return Quality(
         models=models,
         rows=tuple(
@@ -81,7 +86,7 @@ def quality(run: Run) -> Quality | None:
 
 def against(run: Run, verdicts: Verdicts, settings: Policy) -> tuple[Against, ...]:
     """What the gate `AGAINST` found, metric by metric; empty where it did not run."""
-    told = qualities.metrics(run.root, verdicts.verdicts, settings, len(run.seeds))
+    told = qualities.metrics(run.root, verdicts.verdicts, settings, run.seeds)
     rows = {row.metric: row for row in told if row.outcome}
     found = [(verdict, rows.get(name(verdict.subject))) for verdict in verdicts.verdicts if verdict.gate == AGAINST]
     return tuple(_against(verdict, row) for verdict, row in found if row)

@@ -41,6 +41,12 @@ def test_metrics_stand_beside_their_spread_and_simpler_models(run):
     assert found.rows == (("roc_auc", 0.95, spread["roc_auc"], (0.9,)),)
 
 
+def test_metrics_that_only_training_measured_stand_among_them(run):
+    (run.root / "runs/seed-1").mkdir(parents=True)
+    write(run, "runs/seed-1/metrics.json", {"accuracy": 0.9})
+    assert quality(run).rows == (("accuracy", 0.9, {"mean": 0.9, "n": 1.0}, ()),)
+
+
 def test_what_was_not_evaluated_is_none(run):
     assert quality(run) is None
     assert slices(run, Policy()) is None
