@@ -82,7 +82,9 @@ def run(
 
 def _run(settings: list[str] | None, force: bool, base: str, rehearsal: bool, as_json: bool) -> None:
     from ci_tools.gates.suite import TESTS, begin, judge
+    from ci_tools.report import files
 
+    files.remove()
     begin()
     with machine_output(as_json):
         from ci_tools.pipeline import reproduce
@@ -233,8 +235,8 @@ def gate(
 ) -> None:
     """Judge the run by the acceptance tests in tests/model.
 
-    Writes gates/verdicts.json and gates/junit.xml. Exit 0: nothing stops a merge, 1: a failure does, 2: bad input or a
-    test that could not run, 3: an inconclusive verdict does.
+    Writes gates/verdicts.json and gates/junit.xml; `switchback report` tells them. Exit 0: nothing stops a merge, 1: a
+    failure does, 2: bad input or a test that could not run, 3: an inconclusive verdict does.
     """
     if self_test:
         from ci_tools.gates.selftest import in_force
@@ -244,7 +246,9 @@ def gate(
         return
     with machine_output(as_json):
         from ci_tools.gates.suite import judge
+        from ci_tools.report import files
 
+        files.remove()  # it tells of other verdicts
         verdicts = judge(base, select, policy)
     if as_json:
         print_json(verdicts.to_json())
@@ -434,8 +438,9 @@ def _report_of_run() -> tuple[str | None, str]:
         The path of the page, or else of the comment, None where nothing could be written; and the answer, with a line
         break, where the report is whole.
     """
-    from ci_tools.report.command import COMMENT, FOLDER, write
+    from ci_tools.report.command import write
     from ci_tools.report.comment import answered
+    from ci_tools.report.files import COMMENT, FOLDER
 
     try:
         report = write()

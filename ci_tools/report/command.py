@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from ci_tools.console import say
 from ci_tools.errors import DataError, DependencyUnavailable, explain
 from ci_tools.files import write_atomic
-from ci_tools.gates import files
-from ci_tools.gates.files import VERDICTS
+from ci_tools.gates import files as gates
+from ci_tools.gates.files import VERDICTS, Verdicts
 from ci_tools.gates.run import open_run
-from ci_tools.report import build, comment, results, summary
+from ci_tools.report import build, comment, files, results, summary
+from ci_tools.report.files import COMMENT, FOLDER, PAGE, RESULTS
 from ci_tools.report.links import Links
 from ci_tools.report.results import Results
 
 if TYPE_CHECKING:
     from ci_tools.report.github import Event
 
-FOLDER = Path("report")
-RESULTS, COMMENT, PAGE = "results.json", "comment.md", "index.html"
 _STATES: Mapping[int, Literal["success", "failure", "error"]] = {0: "success", 1: "failure", 2: "error", 3: "failure"}
 """Of a commit status, by exit code."""
 
@@ -52,9 +51,8 @@ def write(links: Links | None = None, root: Path = Path()) -> Report:
         RecordError: a run record is missing or damaged, or the disk refused a write.
         ModuleNotFoundError: what draws the page is not installed; everything else is written.
     """
-    for name in (RESULTS, COMMENT, PAGE):  # what an earlier call left says nothing about this run
-        (root / FOLDER / name).unlink(missing_ok=True)
-    verdicts = files.read(root / files.FOLDER / VERDICTS)
+    files.remove(root)
+    verdicts = gates.read(root / gates.FOLDER / VERDICTS)
     found = results.write(build.build(root), root / FOLDER / RESULTS)
     text = _write_comment(found, links, root)
     _tell_actions(text, verdicts, root)
@@ -200,7 +198,7 @@ def _add_to_summary(text: str) -> None:
             say(f"warning: the job's summary was not written: {explain(error)}")
 
 
-def _tell_actions(text: str, verdicts: files.Verdicts, root: Path) -> None:
+def _tell_actions(text: str, verdicts: Verdicts, root: Path) -> None:
     _add_to_summary(summary.render(text, verdicts))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # The runner reads both streams, and stdout may have to be one JSON object.

@@ -78,6 +78,31 @@ def test_report_of_an_earlier_run_does_not_outlive_a_refused_one(here, switchbac
     assert list((here / "report").iterdir()) == []
 
 
+def left(here):
+    return sorted(path.name for path in (here / "report").iterdir())
+
+
+def test_new_verdicts_take_the_report_on_older_ones_away(here, switchback, monkeypatch):
+    assert switchback("report")[0] == 0
+    store(here / "report/wandb.json", {})
+    monkeypatch.setattr("ci_tools.gates.suite.judge", lambda *_: files.read(here / "gates/verdicts.json"))
+    assert switchback("gate")[0] == 0
+    assert left(here) == ["wandb.json"]
+    assert switchback("report")[0] == 0
+    assert switchback("gate", "--self-test")[0] == 0
+    assert left(here) == ["comment.md", "index.html", "results.json", "wandb.json"]
+
+
+def test_run_that_is_interrupted_leaves_no_report_of_an_earlier_one(here, switchback, monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    assert switchback("report")[0] == 0
+    monkeypatch.setattr("ci_tools.pipeline.reproduce", interrupted)
+    assert switchback("run")[0] == 130
+    assert left(here) == []
+
+
 def test_links_reach_the_comment(here, switchback):
     assert switchback("report", "--link", "artifacts=https://a.example/1")[0] == 0
     assert "[artifacts](<https://a.example/1>)" in (here / "report/comment.md").read_text()
@@ -288,7 +313,7 @@ def test_run_ends_with_the_exit_code_of_the_verdicts_where_no_report_can_be_writ
     (judged_run / "report").write_text("a file")
     code, out, err = switchback("run")
     assert code == 1, err
-    assert "the report is not whole: report/results.json: Not a directory" in err
+    assert "the report is not whole: report: File exists" in err
     assert "report:" not in out
 
 
