@@ -164,22 +164,25 @@ def _accept_approved(found: Results, event: "Event") -> None:
 
 
 def _tell_of_nothing(links: Links | None) -> None:
-    """To the pull request that GitHub names for the run; of a fork's it names none.
+    """To the pull request that GitHub names for the run, or of a fork's run, that has its commit as head.
 
     Raises:
         DataError: the pull request moved on.
     """
-    from ci_tools.report.github import Target, check_claim, publish_comment, read_event, refuse_unless_head
+    from ci_tools.report import github
 
-    event = read_event()
-    if event.pull_request is None:
+    event = github.read_event()
+    number = event.pull_request
+    if number is None and event.kind == "workflow_run":
+        number = github.pull_request_of(event.head)
+    if number is None:
         return
-    target = Target.from_environment(event.pull_request)
+    target = github.Target.from_environment(number)
     if event.kind == "workflow_dispatch":
-        refuse_unless_head(target, event.head.sha)
+        github.refuse_unless_head(target, event.head.sha)
     else:
-        check_claim(event.head.sha, event.pull_request, run=event.head)
-    publish_comment(comment.nothing(event.head.sha, links or Links()), target)
+        github.check_claim(event.head.sha, number, run=event.head)
+    github.publish_comment(comment.nothing(event.head.sha, links or Links()), target)
 
 
 def _write_comment(found: Results, links: Links | None, root: Path) -> str:

@@ -31,6 +31,7 @@ def event(tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "t")
     asked = []
     monkeypatch.setattr("ci_tools.report.github.check_claim", lambda *a, **k: asked.append(("claim", *a)))
+    monkeypatch.setattr("ci_tools.report.github.pull_request_of", lambda _: None)
     published = Published("https://github.example/c/1", "created", 0)
     monkeypatch.setattr(
         "ci_tools.report.github.publish_comment", lambda body, to: asked.append(("comment", body, to)) or published
@@ -193,6 +194,15 @@ def test_run_without_results_takes_the_comment_on_an_older_commit_away(crossed, 
     assert body.startswith("## ⛔ Do not merge: nothing was judged")
     assert SHA[:12] in body
     assert run in body
+
+
+def test_forks_run_without_results_takes_the_comment_on_an_older_commit_away(crossed, switchback, event, monkeypatch):
+    monkeypatch.setattr("ci_tools.report.github.pull_request_of", lambda head: 42 if head.sha == SHA else None)
+    crossed.unlink()
+    assert switchback("report", "--from", str(crossed), "--post")[0] == 2
+    (claim, (kind, body, target)) = event
+    assert (claim, kind, target.pull_request) == (("claim", SHA, 42), "comment", 42)
+    assert body.startswith("## ⛔ Do not merge: nothing was judged")
 
 
 def test_run_without_results_says_nothing_on_a_pull_request_that_moved_on(

@@ -4,7 +4,7 @@
 PyGithub is imported when the first request is made.
 """
 
-from ci_tools.report.github.claim import check_claim
+from ci_tools.report.github.claim import check_claim, pull_request_of
 from ci_tools.report.github.comment import Published, publish_comment
 from ci_tools.report.github.event import Event, Head, find_event, read_event
 from ci_tools.report.github.issues import Opened, open_issue
@@ -33,6 +33,7 @@ __all__ = [
     "open_issue",
     "propose",
     "publish_comment",
+    "pull_request_of",
     "read_event",
     "refuse_unless_head",
 ]

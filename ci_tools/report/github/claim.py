@@ -50,6 +50,26 @@ def check_claim(
         )
 
 
+def pull_request_of(run: Head, *, target: Target | None = None, patience: Patience | None = None) -> int | None:
+    """The open pull request whose head a run was started for; None where there is none, or several.
+
+    Of a fork's run, the event names none.
+
+    Raises:
+        SwitchbackError: the token must not see the repository's pull requests.
+        DependencyUnavailable: GitHub was out of reach, or answered with errors, for as long as patience lasts.
+    """
+    owner, target = run.repository.partition("/")[0], target or Target.from_environment()
+    if not (owner and run.branch):
+        return None
+    deed = Deed(f"list the pull requests of {target.repository}", "pull-requests: read")
+    with connect(target) as github:
+        pulls = github.get_repo(target.repository).get_pulls(state="open", head=f"{owner}:{run.branch}")
+        listed = (patience or Patience()).ask(lambda: [(pull.number, _head(pull)) for pull in pulls], deed)
+    found = [number for number, head in listed if not contradiction(run.sha, run, head)]
+    return found[0] if len(found) == 1 else None
+
+
 def _head(pull: "PullRequest") -> Head:
     head = pull.head
     found = Head(head.sha, head.repo.full_name if head.repo else "", head.ref)

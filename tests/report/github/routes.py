@@ -176,15 +176,16 @@ def move_ref(hub, name, sha, force=False):
     return Reply(200, {"ref": f"refs/heads/{name}", "object": {"sha": sha}})
 
 
-def list_pulls(hub, state, base, head):
+def list_pulls(hub, state, head, base=None, per_page="30", page="1"):
     owner, _, branch = head.partition(":")
     found = [
         pull
         for pull in hub.pulls.values()
-        if (pull["state"], pull.get("base"), pull["head"]["ref"]) == (state, base, branch)
-        and pull["head"]["repo"]["full_name"].startswith(f"{owner}/")
+        if (pull["state"], pull["head"]["ref"]) == (state, branch)
+        and base in (None, pull.get("base"))
+        and (pull["head"]["repo"] or {"full_name": ""})["full_name"].startswith(f"{owner}/")
     ]
-    return Reply(200, found)
+    return paged(hub, f"{R}/pulls", found, int(per_page), int(page))
 
 
 def create_pull(hub, title, head, base, body=""):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from ci_tools.errors import DataError, SwitchbackError
-from ci_tools.report.github import Head, check_claim
+from ci_tools.report.github import Head, check_claim, pull_request_of
 from ci_tools.report.github.claim import contradiction
 from tests.report.github.hub import REPOSITORY, SHA, Reply, pull_request
 
@@ -28,6 +28,42 @@ def test_claim_holds_where_results_run_and_pull_request_agree(check, hub):
 def test_claim_holds_for_a_fork(check, hub):
     hub.pulls[6] = pull_request(6, repository="alice/model")
     check(number=6, run=RUN._replace(repository="Alice/model"))
+
+
+@pytest.fixture
+def find(target, patience):
+    return lambda run: pull_request_of(run, target=replace(target, pull_request=None), patience=patience)
+
+
+def test_forks_run_belongs_to_the_open_pull_request_with_its_head(find, hub):
+    hub.pulls |= {
+        6: pull_request(6, repository="alice/model"),
+        7: pull_request(7, repository="alice/model", branch="other"),
+        8: pull_request(8, repository="alice/model") | {"state": "closed"},
+        9: pull_request(9, repository=None),
+    }
+    assert find(RUN._replace(repository="alice/model")) == 6
+    assert find(RUN) == 5
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        RUN._replace(repository="mallory/model"),
+        RUN._replace(sha=OTHER),
+        RUN._replace(branch="copy"),
+        RUN._replace(branch=""),
+        RUN._replace(repository=""),
+    ],
+    ids=["stranger's copy", "moved on", "other branch", "no branch", "deleted fork"],
+)
+def test_run_of_no_open_pull_requests_head_belongs_to_none(find, run):
+    assert find(run) is None
+
+
+def test_run_of_two_pull_requests_belongs_to_neither(find, hub):
+    hub.pulls[6] = pull_request(6)
+    assert find(RUN) is None
 
 
 @pytest.mark.parametrize(
