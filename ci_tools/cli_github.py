@@ -23,16 +23,16 @@ def announce(
 ) -> None:
     """Tell GitHub how a release ended.
 
-    The merged pull request gets a comment, the deployment a status, and a rollback an issue. Told again, nobody hears
-    it twice.
+    The merged pull request and those of its merge group get a comment, the deployment a status, and a rollback an
+    issue. Told again, nobody hears it twice.
     """
     with machine_output(as_json):
         from ci_tools.report import outcome as outcomes
         from ci_tools.report.github import Target
 
-        done = outcomes.announce(
-            outcomes.read(outcome), Target.from_environment(), _commit(sha), environment, run_url()
-        )
+        told, target, commit = outcomes.read(outcome), Target.from_environment(), _commit(sha)
+        before = outcomes.pushed_from(commit)
+        done = outcomes.announce(told, target, commit, environment, run_url(), before)
     show(done, as_json)
 
 

@@ -1,7 +1,8 @@
 """How a release ended, for those who were not there: the merged pull request, the deployment, whoever is on call."""
 
 import json
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from ci_tools.report.github import (
     Target,
     deployment,
     deployment_status,
+    find_event,
     merged_as,
+    merged_since,
     open_issue,
     publish_comment,
 )
@@ -75,13 +78,17 @@ class Announced:
     deployment: int
     urls: dict[str, str] = field(default_factory=dict)
     """Of the comment and the issue, where there is one."""
+    together: tuple[int, ...] = ()
+    """Pull requests that were merged by the same push, and were told, too."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return {"pull_request": self.pull_request, "deployment": self.deployment} | self.urls
+        told = {"pull_request": self.pull_request, "together": self.together, "deployment": self.deployment}
+        return told | self.urls
 
     def __str__(self) -> str:
-        return "\n".join([f"deployment: {self.deployment}", *(f"{name}: {url}" for name, url in self.urls.items())])
+        lines = [f"deployment: {self.deployment}", *(f"{name}: {url}" for name, url in self.urls.items())]
+        return "\n".join([*lines, *(f"told, too: #{number}" for number in self.together)])
 
 
 def read(path: Path) -> Outcome:
@@ -108,10 +115,20 @@ def read(path: Path) -> Outcome:
         raise DataError(f"is no outcome of a release ({type(error).__name__})", where=path, fix=fix) from None
 
 
-def announce(outcome: Outcome, target: Target, sha: str, environment: str, run_url: str = "") -> Announced:
+def announce(
+    outcome: Outcome, target: Target, sha: str, environment: str, run_url: str = "", before: str = ""
+) -> Announced:
     """Comment on the pull request that was merged as `sha`, say how its deployment fares, open an issue on a rollback.
 
-    Told again, nobody hears it twice.
+    Those that were merged together with it are told last. Told again, nobody hears it twice.
+
+    Args:
+        outcome: what is told.
+        target: where.
+        sha: that was released.
+        environment: of the deployment.
+        run_url: of the workflow's run.
+        before: commit of the branch before the push that brought `sha`; empty where that is not known.
 
     Raises:
         SwitchbackError: the token may not.
@@ -122,8 +139,7 @@ def announce(outcome: Outcome, target: Target, sha: str, environment: str, run_u
     if number is None:
         say(f"commit {sha[:12]} came by no pull request: no comment")
     else:
-        there = Target(repository=target.repository, token=target.token, api_url=target.api_url, pull_request=number)
-        urls["comment"] = publish_comment(text, there, topic=TOPIC).url
+        urls["comment"] = publish_comment(text, replace(target, pull_request=number), topic=TOPIC).url
     if outcome.rolled_back and outcome.release:
         merged = f"\n\nMerged by #{number}." if number else ""
         bundle = words.short(outcome.release.bundle)
@@ -133,7 +149,17 @@ def announce(outcome: Outcome, target: Target, sha: str, environment: str, run_u
     made = deployment(target, sha, environment)
     told = f"{outcome.title}. {outcome.sentence}"
     deployment_status(target, made, outcome.state, told, log_url=run_url or None)
-    return Announced(pull_request=number, deployment=made, urls=urls)
+    merged_too = merged_since(target, before, sha) if before else ()
+    together = tuple(other for other in merged_too if other != number)
+    for other in together:
+        publish_comment(f"{text}\n{_together(number)}\n", replace(target, pull_request=other), topic=TOPIC)
+    return Announced(pull_request=number, deployment=made, urls=urls, together=together)
+
+
+def pushed_from(sha: str) -> str:
+    """The commit that the branch was at before a push brought `sha`; empty where no push did, or none is known."""
+    event = find_event() if os.environ.get("GITHUB_EVENT_PATH") else None
+    return event.before if event and event.kind == "push" and event.head.sha == sha else ""
 
 
 def comment(outcome: Outcome, run_url: str = "") -> str:
@@ -164,6 +190,12 @@ def _what_now() -> str:
         f"saw, its ledger who decided what and when, and {document('docs/runbooks.md')} what to look at first. Revert "
         "the merge, or mend what the evidence names: the next merge is the next release."
     )
+
+
+def _together(number: int | None) -> str:
+    """What those hear of whom the last commit is not."""
+    whom = f"#{number}" if number else "the last commit of this push"
+    return f"Released together with {whom}, where everything is told that comes later, a rollback for instance."
 
 
 def _topic(release: Release) -> str:

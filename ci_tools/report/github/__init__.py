@@ -9,7 +9,7 @@ from ci_tools.report.github.comment import Published, publish_comment
 from ci_tools.report.github.event import Event, Head, find_event, read_event
 from ci_tools.report.github.issues import Opened, open_issue
 from ci_tools.report.github.proposal import Change, Proposed, propose
-from ci_tools.report.github.pulls import merged_as, refuse_unless_head
+from ci_tools.report.github.pulls import merged_as, merged_since, refuse_unless_head
 from ci_tools.report.github.session import Patience
 from ci_tools.report.github.statuses import DeploymentState, commit_status, deployment, deployment_status
 from ci_tools.report.github.target import Target
@@ -30,6 +30,7 @@ __all__ = [
     "deployment_status",
     "find_event",
     "merged_as",
+    "merged_since",
     "open_issue",
     "propose",
     "publish_comment",

@@ -31,6 +31,8 @@ class Event(NamedTuple):
     """Of a dispatch only the commit is known, which a maintainer named."""
     pull_request: int | None
     """Number; None where the event names none or several, as `workflow_run` does for forks."""
+    before: str = ""
+    """Commit of the branch before a push; empty for what is none, or made the branch."""
 
 
 def read_event(path: str | Path | None = None) -> Event:
@@ -131,6 +133,7 @@ class _Event(_Payload):
     workflow_run: _Run | None = None
     merge_group: _Group | None = None
     pull_request: _PullRequest | None = None
+    before: Sha | None = None
     after: Sha | None = None
     ref: str = ""
 
@@ -150,7 +153,8 @@ def _parse(text: bytes) -> Event | str:
         named = _Inputs.model_validate(event.inputs)
         return Event("workflow_dispatch", Head(named.sha, "", ""), int(named.pull_request))
     if event.after and event.after.rstrip("0"):
-        return Event("push", Head(event.after, here, _branch(event.ref)), None)
+        before = event.before if event.before and event.before.rstrip("0") else ""
+        return Event("push", Head(event.after, here, _branch(event.ref)), None, before)
     if event.after:
         return "a push that deleted a branch leaves no commit; only other pushes can be reported on"
     return "carries no commit; only pull_request, workflow_run, push and merge_group events do, and approved forks"

@@ -1,5 +1,6 @@
 """Pull requests as facts: which one brought a commit into its branch, and what the head of one is."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ci_tools.errors import DataError
@@ -8,7 +9,11 @@ from ci_tools.report.github.session import Patience, connect
 from ci_tools.report.github.target import Target
 
 if TYPE_CHECKING:
+    from github.Commit import Commit
     from github.PullRequest import PullRequest
+
+MOST = 100
+"""Commits of one push that are asked for their pull request; a merge group has no more."""
 
 
 def merged_as(target: Target, sha: str, *, patience: Patience | None = None) -> int | None:
@@ -31,6 +36,24 @@ def merged_as(target: Target, sha: str, *, patience: Patience | None = None) -> 
     return next((pull.number for pull in exact or merged), None)
 
 
+def merged_since(target: Target, before: str, sha: str, *, patience: Patience | None = None) -> tuple[int, ...]:
+    """Numbers of the pull requests that one push merged, the last first: of the commits behind `before` up to `sha`.
+
+    A merge group arrives so. Of a merge commit, what it merged is left out: its own pull request speaks for that.
+
+    Raises:
+        SwitchbackError: there is no such commit, or the token must not see it.
+        DependencyUnavailable: GitHub was out of reach, or answered with errors, for as long as patience lasts.
+    """
+    patience = patience or Patience()
+    deed = Deed(f"list the commits behind {before[:12]} of {target.repository}", "contents: read")
+    with connect(target) as github:
+        compared = github.get_repo(target.repository).compare(before, sha)
+        pushed = patience.ask(lambda: tuple(_first_parents(list(compared.commits), sha)), deed)
+    found = (merged_as(target, commit, patience=patience) for commit in pushed[:MOST])
+    return tuple(dict.fromkeys(number for number in found if number is not None))
+
+
 def refuse_unless_head(target: Target, sha: str, *, patience: Patience | None = None) -> None:
     """Refuse a commit that is not the head of the target's pull request, which must be open.
 
@@ -48,6 +71,14 @@ def refuse_unless_head(target: Target, sha: str, *, patience: Patience | None = 
         raise DataError(f"it is {state}", where=where, rule="only an open one is run", fix="open it again")
     if head != sha:
         raise DataError(f"its head is {head}, not {sha[:64]}", where=where, rule=rule, fix="read the new commit first")
+
+
+def _first_parents(commits: list["Commit"], sha: str) -> Iterator[str]:
+    """The commits from `sha` back along first parents, as far as they are listed."""
+    listed = {commit.sha: commit for commit in commits}
+    while found := listed.pop(sha, None):
+        yield sha
+        sha = found.parents[0].sha if found.parents else ""
 
 
 def _merged(pull: "PullRequest") -> bool:

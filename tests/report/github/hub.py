@@ -51,7 +51,7 @@ class Hub:
         self.pulls = {5: pull_request(5)}
         self.comments, self.statuses, self.deployments, self.deployment_statuses = {}, [], {}, []
         self.issues, self.merges, self.trees, self.commits, self.branches = {}, {}, {}, {}, {}
-        self.requests, self.violations = [], []
+        self.pushes, self.requests, self.violations = {}, [], []
         self.first_bodies = {}
         self.validate = None
         self._faults, self._last_id, self._lock = [], 100, threading.Lock()

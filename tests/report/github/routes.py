@@ -110,6 +110,13 @@ def pulls_of_commit(hub, sha, per_page="30", page="1"):
     return paged(hub, f"{R}/commits/{sha}/pulls", hub.merges.get(sha, []), int(per_page), int(page))
 
 
+def compare(hub, before, sha, per_page="250", page="1"):
+    """The commits behind one up to another, the oldest first, as `hub.pushes` has them."""
+    commits = hub.pushes.get((before, sha), [{"sha": sha, "parents": [{"sha": before}]}])
+    reply = paged(hub, f"{R}/compare/{before}...{sha}", commits, int(per_page), int(page))
+    return Reply(200, {"total_commits": len(commits), "commits": reply.body}, reply.headers)
+
+
 def list_issues(hub, state="open", labels="", sort="created", per_page="30", page="1"):
     """The newest first; a pull request is an issue, too."""
     fitting = [
@@ -218,6 +225,7 @@ ROUTES = [
     ("POST", rf"{R}/deployments/(\d+)/statuses", create_deployment_status),
     ("GET", rf"{R}/deployments/(\d+)/statuses", list_deployment_statuses),
     ("GET", rf"{R}/commits/([0-9a-f]+)/pulls", pulls_of_commit),
+    ("GET", rf"{R}/compare/([0-9a-f]+)\.\.\.([0-9a-f]+)", compare),
     ("GET", rf"{R}/issues", list_issues),
     ("POST", rf"{R}/issues", create_issue),
     ("PATCH", rf"{R}/issues/(\d+)", edit_issue),

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from ci_tools.actions import run_url
-from ci_tools.errors import DataError
+from ci_tools.errors import DataError, SwitchbackError
 from ci_tools.release.client.results import Ordered, Released
 from ci_tools.report import drills
 from ci_tools.report.outcome import announce, comment, read
 from tests.release.api import scenes
 from tests.release.client.played import inconclusive
-from tests.report.github.hub import REPOSITORY, SHA, pull_request
+from tests.report.github.hub import REPOSITORY, SHA, pull_request, refusal
 
 RUN = "https://github.com/octo/model/actions/runs/9"
 
@@ -41,8 +41,8 @@ def merged(hub):
 
 @pytest.fixture
 def tell(target):
-    def tell(path):
-        return announce(read(path), replace(target, pull_request=None), SHA, "production", RUN)
+    def tell(path, before=""):
+        return announce(read(path), replace(target, pull_request=None), SHA, "production", RUN, before)
 
     return tell
 
@@ -73,6 +73,48 @@ def test_told_again_nobody_hears_it_twice(merged, ended, tell):
     first = tell(ended(scenes.rolled_back))
     assert tell(ended(scenes.rolled_back)) == first
     assert [len(kind) for kind in (merged.comments, merged.issues, merged.deployments, statuses(merged))] == [1] * 4
+
+
+BEFORE, FIRST = "a0" * 20, "a1" * 20
+
+
+@pytest.fixture
+def group(merged):
+    """Pull requests 3 and 5 were merged by one push, 5 last."""
+    merged.pulls[3] = pull_request(3)
+    merged.merges[FIRST] = [pull_request(3) | {"merged_at": "2026-11-21T10:00:00Z", "merge_commit_sha": FIRST}]
+    chain = ((FIRST, BEFORE), (SHA, FIRST))
+    merged.pushes[BEFORE, SHA] = [{"sha": sha, "parents": [{"sha": parent}]} for sha, parent in chain]
+    return merged
+
+
+def told(hub, number):
+    return [said["body"] for said in hub.comments.values() if said["issue_url"].endswith(f"/issues/{number}")]
+
+
+def test_every_pull_request_of_a_merge_group_hears_how_it_ended(group, ended, tell):
+    done = tell(ended(scenes.watching), BEFORE)
+    assert (done.pull_request, done.together) == (5, (3,))
+    (last,), (first,) = told(group, 5), told(group, 3)
+    assert first.splitlines()[1] == last.splitlines()[1] == "## ✅ Release: promoted, and watched"
+    assert "Released together with #5, where everything is told that comes later" in first
+    assert "together" not in last
+    assert (len(statuses(group)), tell(ended(scenes.watching), BEFORE)) == (1, done)
+    assert len(group.comments) == 2
+
+
+def test_push_whose_last_commit_came_by_no_pull_request_is_told_to_the_others(group, ended, tell):
+    group.merges[SHA] = []
+    done = tell(ended(scenes.watching), BEFORE)
+    assert (done.pull_request, done.together) == (None, (3,))
+    assert "together with the last commit of this push" in told(group, 3)[0]
+
+
+def test_deployment_and_on_call_hear_it_where_the_group_cannot_be_found(merged, ended, tell):
+    merged.fail("GET", "/compare/", refusal(404, "Not Found"))
+    with pytest.raises(SwitchbackError, match="list the commits behind a0a0"):
+        tell(ended(scenes.rolled_back), BEFORE)
+    assert (statuses(merged), len(merged.issues), len(merged.comments)) == (["failure"], 1, 1)
 
 
 def test_rollback_of_a_watched_release_takes_the_promotion_back(merged, ended, tell):
@@ -138,6 +180,7 @@ def environment(hub, monkeypatch):
     values = {"REPOSITORY": REPOSITORY, "TOKEN": "secret", "API_URL": hub.url, "SHA": SHA, "RUN_ID": "9"}
     for name, value in (values | {"SERVER_URL": "https://github.com"}).items():
         monkeypatch.setenv(f"GITHUB_{name}", value)
+    monkeypatch.delenv("GITHUB_EVENT_PATH", raising=False)
 
 
 def test_command_takes_commit_and_run_from_the_environment(merged, environment, ended, switchback):
@@ -145,6 +188,18 @@ def test_command_takes_commit_and_run_from_the_environment(merged, environment, 
     assert code == 0, err
     assert json.loads(out)["pull_request"] == 5
     assert merged.deployment_statuses[0]["target_url"] == RUN == run_url()
+
+
+@pytest.mark.parametrize(("pushed", "together"), [(SHA, [3]), (FIRST, [])], ids=["this commit", "another"])
+def test_command_takes_the_group_from_the_push_that_brought_the_commit(
+    group, environment, ended, switchback, monkeypatch, tmp_path, pushed, together
+):
+    event = {"repository": {"full_name": REPOSITORY}, "ref": "refs/heads/main", "before": BEFORE, "after": pushed}
+    (tmp_path / "event.json").write_text(json.dumps(event))
+    monkeypatch.setenv("GITHUB_EVENT_PATH", str(tmp_path / "event.json"))
+    code, out, err = switchback("announce", str(ended(scenes.watching)), "--json")
+    assert code == 0, err
+    assert json.loads(out)["together"] == together
 
 
 def test_commit_must_be_known(environment, ended, switchback, monkeypatch):

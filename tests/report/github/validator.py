@@ -20,6 +20,7 @@ REPOSITORY = "/repos/{owner}/{repo}"
 PATHS = [
     f"{REPOSITORY}/commits/{{commit_sha}}/pulls",
     f"{REPOSITORY}/commits/{{ref}}/status",
+    f"{REPOSITORY}/compare/{{basehead}}",
     f"{REPOSITORY}/deployments",
     f"{REPOSITORY}/deployments/{{deployment_id}}/statuses",
     f"{REPOSITORY}/git/commits",
