@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -147,7 +147,6 @@ def seeds_of(root: Path) -> list[int]:
 def judged(verdict: Verdict) -> Judged:
     """A verdict without its sentences."""
     low, high = verdict.interval or (math.nan, math.nan)
-    basis, calibrated = verdict.basis.partition(":")[0], verdict.basis.startswith("calibrated")
     return Judged(
         gate=name(verdict.gate),
         subject=name(verdict.subject),
@@ -156,11 +155,19 @@ def judged(verdict: Verdict) -> Judged:
         statistic=finite(verdict.statistic),
         interval=None if math.isnan(low) or math.isnan(high) else (finite(low), finite(high)),
         threshold=finite(verdict.threshold),
-        basis="calibrated" if calibrated else "gates.yaml" if basis == "gates.yaml" else "default" if basis else "none",
+        basis=_basis(verdict.basis),
         facts=tuple(_facts(verdict.evidence))[:_FACTS],
         seconds=max(verdict.seconds, 0.0),
         reason=verdict.reason,
     )
+
+
+def _basis(told: str) -> Literal["default", "uncalibrated", "gates.yaml", "calibrated", "none"]:
+    if not told or told == "gates.yaml":
+        return "gates.yaml" if told else "none"
+    if told.startswith("calibrated"):
+        return "calibrated"
+    return "uncalibrated" if told.startswith("default: ") else "default"
 
 
 def _facts(evidence: Mapping[str, Any]) -> Iterable[Fact]:

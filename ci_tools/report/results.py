@@ -125,8 +125,8 @@ class Judged(Config):
     statistic: float | None
     interval: Interval | None
     threshold: float | None
-    basis: Literal["default", "gates.yaml", "calibrated", "none"]
-    """Where the threshold comes from."""
+    basis: Literal["default", "uncalibrated", "gates.yaml", "calibrated", "none"]
+    """Where the threshold comes from; `uncalibrated` is a default that a calibration would replace."""
     facts: Annotated[tuple[Fact, ...], Field(max_length=12)] = ()
     seconds: Seconds = 0.0
     reason: Reason | None = None

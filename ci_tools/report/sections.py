@@ -213,6 +213,8 @@ def _failure(one: Judged, evidence: bool) -> str:
     lines = [f"**{SIGNS[one.outcome]} {wording.title(one)}** {one.outcome}, {blocks}. {told}"]
     if numbers := wording.measured(one):
         lines.append(f"Measured: {numbers}. Limit: {wording.basis(one)}.")
+    if one.basis == "uncalibrated":
+        lines.append("If this model trains well so, `switchback calibrate` measures a limit of its own.")
     if fix := wording.remedy(one):
         lines.append(f"**Try:** {fix}.")
     parts = ["\\\n".join(lines)]

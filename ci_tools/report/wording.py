@@ -17,6 +17,7 @@ _WHERE = ("layer", "column")
 _UNDECIDED = "raise against_main.max_seeds in gates.yaml, enlarge the test split, or accept a wider margin"
 _BASES = {
     "default": "the gate's default",
+    "uncalibrated": "the gate's default, not measured on this model",
     "gates.yaml": "set in gates.yaml",
     "calibrated": "calibrated on clean runs",
     "none": "unknown",

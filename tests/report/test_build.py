@@ -207,7 +207,7 @@ def test_numbers_of_the_evidence_cross_and_what_it_names(run):
     ("basis", "known"),
     [
         ("default", "default"),
-        ("default: no calibration.json", "default"),
+        ("default: no calibration.json", "uncalibrated"),
         ("gates.yaml", "gates.yaml"),
         ("calibrated on 20 clean runs", "calibrated"),
         ("", "none"),

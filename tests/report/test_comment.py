@@ -75,6 +75,13 @@ def test_evidence_remedy_and_probable_cause_of_a_failure_are_told():
     assert "| `onset` | 210 |" in text
 
 
+@pytest.mark.parametrize(("basis", "told"), [("uncalibrated", True), ("default", False), ("calibrated", False)])
+def test_failure_by_a_limit_that_was_not_measured_names_the_command_that_measures_it(basis, told):
+    text = render(cases.results([cases.judged("gradient_spikes", Outcome.FAILED, 126.0, 50.0, basis=basis)]))
+    assert ("the gate's default, not measured on this model" in text) is told
+    assert ("`switchback calibrate` measures a limit of its own" in text) is told
+
+
 def test_gate_that_is_not_ours_gets_no_sentence_of_its_own():
     text = render(cases.results([cases.judged("empty_rows", Outcome.FAILED, 0.3, 0.02)]))
     assert "`empty_rows`** failed, blocks. A gate of this repository" in text
