@@ -68,7 +68,7 @@ def _head(manifest: Manifest, metrics: Mapping[str, Any], schema: Mapping[str, A
 def _summary(evidence: Evidence, manifest: Manifest) -> str:
     at = f" at commit {shown(manifest.git_commit)}" if manifest.git_commit else ""
     size = f"{len(evidence.content):,}"
-    return f"An ONNX model of {size} bytes, packed by Switchback on {manifest.created}{at} after the gates below."
+    return f"An ONNX model of {size} bytes, packed by Switchback; the gates below judged it on {manifest.created}{at}."
 
 
 def _interface(manifest: Manifest) -> str:

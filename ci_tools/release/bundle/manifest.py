@@ -57,7 +57,7 @@ class Manifest(Config):
     name: str
     """Of the model, such as the repository's."""
     created: str
-    """ISO 8601, UTC."""
+    """ISO 8601, UTC: when the model was judged."""
     git_commit: str
     """Of the verdicts; the model card names that of the training, where it differs. Empty without git."""
     git_dirty: bool = False

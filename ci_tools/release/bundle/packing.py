@@ -44,7 +44,7 @@ def pack(
         waiver: who lets blocking verdicts pass.
         decided: how a score becomes a decision, where the ONNX file does not say.
         name: of the model; empty: the repository's.
-        created: UTC time, ISO 8601; empty: now.
+        created: UTC time, ISO 8601; empty: when the model was judged, so that packing it twice makes one bundle.
 
     Raises:
         DataError: a file is missing, damaged or of another model, or a verdict blocks.
@@ -58,7 +58,7 @@ def pack(
     meta, verdicts = evidence.record.meta, evidence.verdicts
     manifest = Manifest(
         name=name or _repository(),
-        created=created or now(),
+        created=created or verdicts.started,
         git_commit=verdicts.commit,
         git_dirty=verdicts.dirty,
         params_digest=meta.params_digest,

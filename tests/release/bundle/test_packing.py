@@ -56,6 +56,12 @@ def test_bundle_around_another_model_says_that_nobody_judged_it(pipeline, key, t
     assert f"bundle {judged.digest} for a rehearsal. Nobody judged it" in (other.path / CARD).read_text()
 
 
+def test_same_judged_model_is_the_same_bundle_whenever_it_is_packed(pipeline, key, monkeypatch):
+    first = pack(key=key)
+    monkeypatch.setattr("ci_tools.release.bundle.packing.now", lambda: "2036-01-01T00:00:00+00:00")
+    assert pack(key=key).digest == first.digest
+
+
 def test_bundle_that_is_there_already_stays(pipeline, key):
     first = pack(key=key, created=toy.CREATED)
     assert pack(key=key, created=toy.CREATED) == first
