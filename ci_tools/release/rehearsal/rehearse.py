@@ -140,6 +140,7 @@ def _rehearse(tell: Callable[[str], object]) -> Rehearsal:
         _followed(champion, address, trust)
         port = service.serving(address, Role.STABLE, champion.digest)
         with Replay(port, fresh.manifest.name, bodies, PER_SECOND) as replay:
+            service.busy(address)
             good = _release(fresh, address, trust, Result.PROMOTED)
             before = replay.failed
             bad = _release(worse, address, trust, Result.ROLLED_BACK)

@@ -22,6 +22,8 @@ from ci_tools.release.supervisor.child import Child, last_line
 
 UP_SECONDS = 30.0
 """For Envoy, the controller and the first model server to be there."""
+BUSY_SECONDS = 5.0
+"""For the first requests to be counted."""
 DOWN_SECONDS = 20.0
 """For all of them to end."""
 
@@ -63,6 +65,14 @@ def serving(address: Address, role: Role, bundle: str) -> int:
                 return actual.port
             time.sleep(0.05)
     raise DependencyUnavailable(f"no {role} server is ready after {UP_SECONDS:.0f} s", where=address.home.path)
+
+
+def busy(address: Address) -> None:
+    """Wait until the service sees requests, for as long as it could take; what a release awaits is told by them."""
+    end = time.monotonic() + BUSY_SECONDS
+    with Connection(address) as connection:
+        while not connection.status().per_second and time.monotonic() < end:
+            time.sleep(0.05)
 
 
 def _wait(child: Child, log: Path, home: Home) -> None:
