@@ -46,7 +46,7 @@ $(READY): pyproject.toml constraints.txt
 		exit 1; }
 	@echo "installing into .venv, once: about 1.5 GB with PyTorch for CPUs, several with CUDA"
 	"$(PYTHON)" -m venv .venv
-	$(BIN)/pip install --quiet --editable '.[train,energy,report,track,serve]' --constraint constraints.txt
+	$(BIN)/pip install --editable '.[train,energy,report,track,serve]' --constraint constraints.txt
 	@touch $@
 
 $(DEV): $(READY)

@@ -254,6 +254,7 @@ def gate(
         print_json(verdicts.to_json())
     else:
         _show_verdicts(verdicts)
+        say("report: `switchback report` writes it of these verdicts")
     raise typer.Exit(verdicts.exit_code)
 
 
