@@ -76,6 +76,7 @@ def release(
     home: HomeOption = DEFAULT,
     url: Url = "",
     actor: Actor = "",
+    again: Annotated[bool, typer.Option("--again", help="Begin anew where this bundle was just rolled back.")] = False,
     public_keys: PublicKeys = None,
     identity: Identity = "",
     issuer: Issuer = "",
@@ -85,14 +86,14 @@ def release(
     """Ask the service for a canary and follow it to its verdict.
 
     Exit 0: promoted, 1: rolled back, 3: inconclusive, 4: the service does not answer. The release goes on without this
-    command; the same command again joins it.
+    command; the same command once more joins it, or tells how it ended.
     """
     with machine_output(as_json):
         from ci_tools.release.bundle import trust
         from ci_tools.release.client import release
 
         trusted = trust.named(tuple(public_keys or ()), identity, issuer, trust_config)
-        done = release(bundle, _address(home, url), trust=trusted, actor=actor)
+        done = release(bundle, _address(home, url), trust=trusted, actor=actor, again=again)
     show(done, as_json)
 
 

@@ -87,8 +87,8 @@ class Observed:
         return f"{held}; {members}; {'; '.join(status.warnings)}"
 
     def submit(self, digest: str) -> Release:
-        """Begin a release."""
-        return self.connection.submit(digest, ACTOR)
+        """Begin a release, whatever became of the bundle's last one."""
+        return self.connection.submit(digest, ACTOR, again=True)
 
     def follow(self, id_: str, seconds: float = _SECONDS) -> Release:
         """A release at its end, or promoted and watched."""

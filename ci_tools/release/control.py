@@ -122,9 +122,15 @@ class Control(Protocol):
     def add(self, bundle: Path) -> str:
         """Check a bundle and keep a copy of it in the registry; returns its digest. Changes nothing else."""
 
-    def submit(self, bundle: str, actor: str) -> Release:
-        """Begin a canary of a bundle of the registry; where that very bundle is on its way, or is the champion,
-        its release. The first bundle of all becomes champion at once: there is nothing to compare it with.
+    def submit(self, bundle: str, actor: str, again: bool = False) -> Release:
+        """Begin a canary of a bundle of the registry; where that very bundle is on its way, is the champion, or was
+        the last one and was rolled back, its release. The first bundle of all becomes champion at once: there is
+        nothing to compare it with.
+
+        Args:
+            bundle: digest.
+            actor: who asks.
+            again: begin anew where it was rolled back.
         """
 
     def pause(self, actor: str, reason: str) -> Status:

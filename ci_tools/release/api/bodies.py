@@ -35,6 +35,8 @@ class Submission(Config):
     """Digest, as the registry has it."""
     actor: Annotated[str, Field(max_length=120), AfterValidator(_printable)]
     """Who asks."""
+    again: bool = False
+    """Whether to begin anew where it was rolled back."""
 
 
 class Order(Config):

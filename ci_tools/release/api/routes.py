@@ -94,7 +94,7 @@ class _Calls:
 
     async def submit(self, request: Request) -> Response:
         wanted = await bodies.order(request, bodies.Submission)
-        release = await run_in_threadpool(self._control.submit, wanted.bundle, wanted.actor)
+        release = await run_in_threadpool(self._control.submit, wanted.bundle, wanted.actor, wanted.again)
         return answer(release.model_dump(mode="json"), 201)
 
     def order(self, act: Callable[[str, str], Status]) -> Call:

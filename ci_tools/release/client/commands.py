@@ -12,7 +12,7 @@ from ci_tools.release.client.connection import Address, Connection
 from ci_tools.release.client.follow import follow, states, submit
 from ci_tools.release.client.pace import expected
 from ci_tools.release.client.results import Ordered, Released, Shown
-from ci_tools.release.control import Phase, Status
+from ci_tools.release.control import Phase, Result, Status
 
 if TYPE_CHECKING:
     from ci_tools.release.bundle import Trust
@@ -31,17 +31,20 @@ def release(
     *,
     trust: "Trust | None" = None,
     actor: str = "",
+    again: bool = False,
     patience: float = PATIENCE,
 ) -> Released:
     """Add a bundle to the registry, begin its canary and follow it to its verdict.
 
-    The same call again joins the release that is on its way. Ctrl-C ends the following, not the release.
+    The same call once more joins the release that is on its way, or tells how it ended. Ctrl-C ends the following, not
+    the release.
 
     Args:
         bundle: folder of the bundle, or the digest of one that the registry has, of which the beginning will do.
         address: of the service; a folder is sent to one at a URL.
         trust: whose signatures count; none: this user's own.
         actor: who releases; see `actor.actor`.
+        again: begin anew where the bundle was the last one and was rolled back.
         patience: seconds that a service which does not answer is waited for.
 
     Raises:
@@ -53,9 +56,11 @@ def release(
     digest = bundle if _DIGEST.fullmatch(bundle) else _known(bundle, address) or _add(Path(bundle), address, trust)
     with Connection(address) as connection:
         before = next(states(connection, patience, say))
-        now = submit(connection, digest, name, patience, say)
+        now = submit(connection, digest, name, patience, say, again)
         if _reigns(before, digest):
             return Released(release=now, already=True)
+        if before.release and before.release.id == now.id and now.result is Result.ROLLED_BACK:
+            return Released(release=now, decision=before.decision, already=True)
         try:
             if now.result is None and now.phase is not Phase.WATCHING:
                 say(f"release {now.id} of bundle {digest[:12]}")

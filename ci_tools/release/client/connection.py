@@ -112,9 +112,10 @@ class Connection:
             raw = self._ask("POST", "/bundles", content=archive, headers=kind, timeout=_BUNDLE_SECONDS)
         return self._read(raw, Kept).bundle
 
-    def submit(self, bundle: str, actor: str) -> Release:
-        """Begin a canary, or join the one of that bundle."""
-        return self._read(self._ask("POST", "/releases", json={"bundle": bundle, "actor": actor}), Release)
+    def submit(self, bundle: str, actor: str, again: bool = False) -> Release:
+        """Begin a canary, or join the one of that bundle; `again`: begin anew where it was rolled back."""
+        wanted = {"bundle": bundle, "actor": actor, "again": again}
+        return self._read(self._ask("POST", "/releases", json=wanted), Release)
 
     def order(self, name: str, actor: str, reason: str) -> Status:
         """Pause, resume, rollback or promote."""

@@ -25,7 +25,14 @@ _SLOWEST = 5.0
 """Seconds between two attempts to reach a service that does not answer."""
 
 
-def submit(connection: Connection, bundle: str, actor: str, patience: float, tell: Callable[[str], object]) -> Release:
+def submit(
+    connection: Connection,
+    bundle: str,
+    actor: str,
+    patience: float,
+    tell: Callable[[str], object],
+    again: bool = False,
+) -> Release:
     """Begin a canary once, however often the connection breaks.
 
     A broken connection does not say whether the request arrived. Before it is sent again, the service is asked: a
@@ -44,7 +51,7 @@ def submit(connection: Connection, bundle: str, actor: str, patience: float, tel
             if before is not None and status.release and known != before and status.release.bundle == bundle:
                 return status.release
             before = known
-            return connection.submit(bundle, actor)
+            return connection.submit(bundle, actor, again)
         except DependencyUnavailable as error:
             waiting.after(error)
 

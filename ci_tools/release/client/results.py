@@ -25,12 +25,12 @@ class Released:
     interrupted: bool = False
     """Whether it goes on without us."""
     already: bool = False
-    """Whether its bundle was champion before anybody asked: `release` is the one that made it so."""
+    """Whether nothing was begun: `release` made the bundle champion, or rolled it back, before anybody asked."""
 
     @property
     def exit_code(self) -> int:
         """0 promoted, 1 rolled back, 3 inconclusive, 130 not followed to the end."""
-        if self.already or self.release.phase is Phase.WATCHING:
+        if self.release.phase is Phase.WATCHING:
             return 0
         if self.release.result is None or self.interrupted:
             return INTERRUPTED
@@ -42,9 +42,9 @@ class Released:
                 "The release goes on without this command. To follow it again, run the same command; to end it, "
                 "`switchback rollback`."
             )
-        if self.already:
+        if self.already and self.release.result is Result.PROMOTED:
             return layout.folded(
-                f"Already champion: {words.short(self.release.bundle)}, since {_promoted_at(self.release)} "
+                f"Already champion: {words.short(self.release.bundle)}, since {_ended_at(self.release)} "
                 f"({self.release.id}). Nothing has changed."
             )
         found = words.about(self.release)
@@ -52,6 +52,9 @@ class Released:
                  f"{found.sentence}"]  # fmt: skip
         if self.decision:
             lines += [f"  {verdict.outcome:8} {verdict.sentence}" for verdict in self.decision.verdicts]
+        if self.already:
+            lines.append(f"That was at {_ended_at(self.release)} ({self.release.id}), and nothing has begun now. To "
+                         "release the same bundle once more, say --again.")  # fmt: skip
         return "\n".join(map(layout.folded, lines))
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +111,7 @@ class Ordered:
         return {"status": self.status.model_dump(mode="json"), "exit_code": self.exit_code}
 
 
-def _promoted_at(release: Release) -> str:
+def _ended_at(release: Release) -> str:
     at = datetime.fromisoformat(release.started) + timedelta(seconds=release.seconds)
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 

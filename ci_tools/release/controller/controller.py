@@ -138,15 +138,16 @@ class Controller:
         """Check a bundle and keep a copy of it in the registry; returns its digest."""
         return self._around.keep(self._home, bundle)
 
-    def submit(self, bundle: str, actor: str) -> Release:
-        """Begin a canary of a bundle that is verified first; where that very bundle is on its way, or is the champion,
-        its release.
+    def submit(self, bundle: str, actor: str, again: bool = False) -> Release:
+        """Begin a canary of a bundle that is verified first; where that very bundle is on its way, is the champion, or
+        was the last one and was rolled back, its release. With `again` one that was rolled back begins anew.
         """
         self._around.verify(self._home, bundle)
         with self._lock:
             self._read_ledger()
             standing, course = self._standing, self._standing.course
-            if course and course.bundle == bundle and course.phase is not Phase.IDLE:
+            anew = course and course.phase is Phase.IDLE and (again or course.result is not Result.ROLLED_BACK)
+            if course and course.bundle == bundle and not anew:
                 return self._shown(course)
             if bundle == standing.champion:
                 return self._shown(standing.reigns[bundle])

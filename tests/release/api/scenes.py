@@ -149,10 +149,10 @@ class Staged:
         self.added = {file.name: file.read_bytes() for file in bundle.iterdir()}
         return CANARY
 
-    def submit(self, bundle, actor):
+    def submit(self, bundle, actor, again=False):
         if bundle != CANARY:
             raise ConfigError(f"no bundle {bundle[:12]} in the registry", fix="add it")
-        self.orders.append(("submit", actor))
+        self.orders.append(("submit again" if again else "submit", actor))
         self.now = mirroring()
         return self.now.release
 

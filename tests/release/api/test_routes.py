@@ -57,6 +57,11 @@ def test_submitting_a_bundle_begins_its_release(client, control):
     assert control.orders == [("submit", "Ada")]
 
 
+def test_bundle_that_was_rolled_back_begins_anew_only_where_that_is_said(client, control):
+    client.post("/releases", json={"bundle": CANARY, "actor": "Ada", "again": True})
+    assert control.orders == [("submit again", "Ada")]
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [

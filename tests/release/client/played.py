@@ -12,8 +12,8 @@ class Played(Staged):
         super().__init__(scenes.idle(), scenes.ramp())
         self.script, self.looks = list(script), 0
 
-    def submit(self, bundle, actor):
-        release = super().submit(bundle, actor)
+    def submit(self, bundle, actor, again=False):
+        release = super().submit(bundle, actor, again)
         self.now = self.script.pop(0)
         return self.now.release or release
 

@@ -47,7 +47,7 @@ class Anything(Staged):
         super().__init__(scene)
         self.submitted = []
 
-    def submit(self, bundle, actor):
+    def submit(self, bundle, actor, again=False):
         self.submitted.append(bundle)
         return self.now.release
 
@@ -80,7 +80,7 @@ class TestRelease:
         """Even while another bundle is judged."""
         installed = scenes.release(Phase.IDLE, Result.PROMOTED, "The first bundle of all.", seconds=90.0)
         control = Staged(other())
-        control.submit = lambda bundle, actor: installed.model_copy(update={"id": "r1", "bundle": CHAMPION})
+        control.submit = lambda bundle, actor, again: installed.model_copy(update={"id": "r1", "bundle": CHAMPION})
         with serving(control, path=home.socket):
             done = release(CHAMPION, Address(home), actor="Ada")
         assert str(done) == (
@@ -89,6 +89,24 @@ class TestRelease:
         assert (done.exit_code, done.to_json()["already"]) == (0, True)
         assert "Promoted" not in capsys.readouterr().err
         assert control.orders == []
+
+    def test_bundle_that_was_rolled_back_is_told_so_and_nothing_begins(self, home, capsys):
+        """A job that is retried must not burden clients with it a second time."""
+        control = Staged(scenes.rolled_back())
+        control.submit = lambda bundle, actor, again: control.now.release
+        with serving(control, path=home.socket):
+            done = release(CANARY, Address(home), actor="Ada")
+        assert str(done).startswith(f"Rolled back: {CANARY[:12]}")
+        assert str(done).endswith("nothing has begun now. To release the same bundle once more, say --again.")
+        assert (done.exit_code, done.to_json()["already"]) == (1, True)
+        assert capsys.readouterr().err == ""
+
+    def test_bundle_that_was_rolled_back_is_released_once_more_if_that_is_said(self, home):
+        control = Played(scenes.mirroring(), scenes.watching())
+        control.now = scenes.rolled_back()
+        with serving(control, path=home.socket):
+            done = release(CANARY, Address(home), actor="Ada", again=True)
+        assert (done.exit_code, control.orders) == (0, [("submit again", "Ada")])
 
     def test_what_awaits_a_release_is_said_when_it_begins(self, home, capsys):
         idle = scenes.idle().model_copy(update={"per_second": 12.0})

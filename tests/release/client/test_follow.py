@@ -121,9 +121,9 @@ class Restarting(Connection):
             raise DependencyUnavailable("the release service does not answer (refused)")
         return super().status()
 
-    def submit(self, bundle, actor):
+    def submit(self, bundle, actor, again=False):
         self.submissions += 1
-        release = super().submit(bundle, actor)
+        release = super().submit(bundle, actor, again)
         if self.lose_answer:
             self.lose_answer = False
             raise DependencyUnavailable("the release service does not answer (reset)")

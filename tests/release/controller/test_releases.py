@@ -272,6 +272,17 @@ def test_the_same_bundle_joins_its_release(fleet):
     assert kinds(controller).count("submitted") == 1
 
 
+def test_bundle_that_was_rolled_back_is_told_so_and_begins_anew_only_if_asked_to(fleet):
+    controller, _, second = begin(fleet, until=reaches(Phase.RAMPING))
+    controller.roll_back("ann", "a bad feeling")
+    before = controller.status().release
+    assert before.result is Result.ROLLED_BACK
+    assert controller.submit(second, "bob") == before
+    assert kinds(controller).count("submitted") == 1
+    assert controller.submit(second, "bob", again=True).id != before.id
+    assert kinds(controller).count("submitted") == 2
+
+
 def test_another_bundle_is_refused_while_one_is_judged_and_ends_a_watch(fleet):
     controller, _, second = begin(fleet, until=reaches(Phase.RAMPING))
     third = fleet.bundle("third")
