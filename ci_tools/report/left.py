@@ -35,8 +35,8 @@ def with_recorded(evaluation: Mapping[str, Any], root: Path, seeds: Iterable[obj
         seeds: whose records count, the release's first; one that cannot be read is left out.
 
     Returns:
-        `release`, metric to value; `seeds`, metric to `mean`, `sd` (of two at least) and `n`, the seeds that have it;
-        and all else that the evaluation holds.
+        `release`, metric to value; `seeds`, metric to `mean`, `sd` (of two at least), both unless they are beyond all
+        floats, and `n`, the seeds that have it; and all else that the evaluation holds.
     """
     records = [read_object(root / "runs" / f"seed-{seed}" / schema.METRICS) for seed in seeds]
     release, spread = dict(mapping(evaluation, "release")), dict(mapping(evaluation, "seeds"))
@@ -46,10 +46,13 @@ def with_recorded(evaluation: Mapping[str, Any], root: Path, seeds: Iterable[obj
             continue
         if (own := finite(records[0].get(metric))) is not None:
             release[metric] = own
-        spread[metric] = {"mean": fmean(values), "n": len(values)} | _deviation(values)
+        spread[metric] = {"n": len(values)} | _moments(values)
     parts = {"release": release, "seeds": spread}
     return {**evaluation, **{key: part for key, part in parts.items() if part}}
 
 
-def _deviation(values: Sequence[float]) -> dict[str, float]:
-    return {"sd": stdev(values)} if len(values) > 1 else {}
+def _moments(values: Sequence[float]) -> dict[str, float]:
+    try:
+        return {"mean": fmean(values)} | ({"sd": stdev(values)} if len(values) > 1 else {})
+    except OverflowError:
+        return {}

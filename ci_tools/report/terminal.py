@@ -12,7 +12,8 @@ from typing import Any
 from ci_tools.config import read_yaml
 from ci_tools.console import on_terminal
 from ci_tools.errors import ConfigError
-from ci_tools.report.left import read_object, with_recorded
+from ci_tools.report import results
+from ci_tools.report.left import mapping, read_object, with_recorded
 
 BARS = "▁▂▃▄▅▆▇█"
 _PREFERRED = ("average_precision", "roc_auc", "log_loss")
@@ -99,17 +100,20 @@ def plain(summary: Summary) -> list[str]:
 
 
 def metric_table(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows: one row per metric of the release, one column per model that has numbers."""
-    release, seeds = metrics.get("release"), metrics.get("seeds")
-    if not isinstance(release, Mapping):
+    """Head and rows: one row per metric of the release or its seeds, one column per model that has numbers."""
+    release, seeds = mapping(metrics, "release"), mapping(metrics, "seeds")
+    if not (release or seeds):
         return [], []
-    others = [name for name in metrics if name not in ("release", "seeds") and isinstance(metrics[name], Mapping)]
-    head = ["metric", "release", "mean ± sd", *(name.replace("_", " ") for name in others)]
+    others = [model for model in metrics if model not in ("release", "seeds") and isinstance(metrics[model], Mapping)]
+    head = ["metric", "release", "mean ± sd", *map(_shown, others)]
     rows = []
-    for metric in release:
-        seed_cell = _spread(seeds.get(metric)) if isinstance(seeds, Mapping) else ""
-        cells = [_number(release[metric]), seed_cell, *(_number(metrics[name].get(metric)) for name in others)]
-        rows.append([metric.replace("_", " "), *cells])
+    for metric in dict.fromkeys([*release, *seeds]):
+        cells = [
+            _number(release.get(metric)),
+            _spread(seeds.get(metric)),
+            *(_number(metrics[model].get(metric)) for model in others),
+        ]
+        rows.append([_shown(metric), *cells])
     return head, rows
 
 
@@ -152,18 +156,24 @@ def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
 def _show_rich(summary: Summary) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text  # names are no markup: `f1[macro]`
 
     console = Console()
     columns, rows = metric_table(summary.metrics)
     if rows:
         table = Table(title="test split")
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", style="bold" if i == 1 else None)
+            table.add_column(Text(column), justify="left" if i == 0 else "right", style="bold" if i == 1 else None)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         console.print(table)
     for line in plain(Summary({}, summary.parity, summary.runs, summary.files)):
         console.print(line, markup=False, highlight=False)
+
+
+def _shown(key: str) -> str:
+    """The name of a metric or a model, as all of the report tells it."""
+    return results.name(key).replace("_", " ")
 
 
 def _run(folder: Path) -> Run:
@@ -177,7 +187,7 @@ def _run(folder: Path) -> Run:
             evaluated.setdefault(str(row.get("metric")), []).append(_float(row.get("value")))
     chosen = next((name for name in (*_PREFERRED, *evaluated) if name in evaluated), None)
     if chosen:
-        curves[chosen.replace("_", " ")] = evaluated[chosen]
+        curves[_shown(chosen)] = evaluated[chosen]
     return Run(folder, str(read_object(folder / "run.json").get("status", "unreadable")), curves)
 
 

@@ -41,6 +41,12 @@ def test_seed_without_a_record_or_without_the_number_is_left_out(records):
     assert with_recorded({}, root, []) == {}
 
 
+@pytest.mark.parametrize("values", [(1.7e308, 1.7e308), (1.7e308, -1.7e308)], ids=["mean", "deviation"])
+def test_moments_beyond_all_floats_are_left_out(records, values):
+    root = records(seed_1={"huge": values[0]}, seed_2={"huge": values[1]})
+    assert with_recorded({}, root, [1, 2]) == {"release": {"huge": values[0]}, "seeds": {"huge": {"n": 2}}}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, '"x"'])
 def test_file_of_another_form_is_as_good_as_none(tmp_path, text):
     (tmp_path / "f.json").write_text(text)

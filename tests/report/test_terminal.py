@@ -121,6 +121,28 @@ def test_terminal_gets_a_table_with_the_same_numbers(finished, monkeypatch, caps
     assert "ONNX parity" in out
 
 
+def test_names_are_shown_as_they_are_and_do_nothing_to_the_terminal(finished, monkeypatch, capsys):
+    """Training may call a metric anything: neither rich nor the terminal takes it for more than a name."""
+    measured = {"f1[macro]": 0.5, "loss[/red]": 0.25, "\x1b[2Jgone": 0.125}
+    (finished / "runs/seed-2/metrics.json").write_text(json.dumps(measured))
+    monkeypatch.setattr(terminal, "on_terminal", lambda: True)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    terminal.show(summarize(finished))
+    for out in (capsys.readouterr().out, "\n".join(plain(summarize(finished)))):
+        assert "f1[macro]" in out
+        assert "loss[/red]" in out
+        assert "\ufffd[2Jgone" in out
+
+
+def test_metric_that_the_releases_run_lacks_is_shown_of_the_others(finished):
+    (finished / "evaluation/metrics.json").unlink()
+    (finished / "params.yaml").write_text("seeds: [1, 2, 10]\n")
+    for seed, accuracy in ((2, 0.9), (10, 0.7)):
+        (finished / f"runs/seed-{seed}/metrics.json").write_text(json.dumps({"accuracy": accuracy}))
+    assert metric_table(summarize(finished).metrics)[1] == [["accuracy", "", "0.8000 ± 0.1414"]]
+
+
 @pytest.mark.parametrize(
     ("values", "bars"),
     [

@@ -71,15 +71,15 @@ def quality(run: Run) -> Quality | None:
     measured = with_recorded(evaluation, run.root, run.seeds)
     if not measured:
         return None
-    release, seeds = (mapping(measured.get(part, {}), path) for part in ("release", "seeds"))
-    spread = {name: numbers(values, path) for name, values in seeds.items()}
+    of_release, seeds = (mapping(measured.get(part, {}), path) for part in ("release", "seeds"))
+    release, spread = numbers(of_release, path), {name: numbers(values, path) for name, values in seeds.items()}
     models = tuple(name for name in evaluation if name not in ("release", "seeds"))
     others = {name: numbers(evaluation[name], path) for name in models}
     return Quality(
         models=models,
         rows=tuple(
-            (name, value, spread.get(name, {}), tuple(others[model].get(name) for model in models))
-            for name, value in numbers(release, path).items()
+            (name, release.get(name), spread.get(name, {}), tuple(others[model].get(name) for model in models))
+            for name in dict.fromkeys([*release, *filter(spread.get, spread)])
         ),
     )
 

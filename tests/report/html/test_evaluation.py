@@ -47,6 +47,12 @@ def test_metrics_that_only_training_measured_stand_among_them(run):
     assert quality(run).rows == (("accuracy", 0.9, {"mean": 0.9, "n": 1.0}, ()),)
 
 
+def test_metric_that_the_releases_run_lacks_is_shown_of_the_others(run):
+    (run.root / "runs/seed-2").mkdir(parents=True)
+    write(run, "runs/seed-2/metrics.json", {"accuracy": 0.9, "note": "x"})
+    assert quality(run).rows == (("accuracy", None, {"mean": 0.9, "n": 1.0}, ()),)
+
+
 def test_what_was_not_evaluated_is_none(run):
     assert quality(run) is None
     assert slices(run, Policy()) is None
