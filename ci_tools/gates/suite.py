@@ -36,7 +36,10 @@ _MISUSED = 4
 """Exit code of pytest: an option that it refuses, or a conftest.py that breaks."""
 # Options of the user's own test runs: workers would keep verdicts to themselves.
 _NOT_PASSED_ON = ("PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTEST_PLUGINS")
-_OPTIONS = ("-o", "addopts=", "-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+_OPTIONS = (
+    *("-o", "addopts=", "-o", "empty_parameter_set_mark=skip"),
+    *("-W", "default", "-p", "no:cacheprovider", "--continue-on-collection-errors"),
+)
 
 
 def judge(base: str = "", select: str = "", policy: str = "") -> Verdicts:

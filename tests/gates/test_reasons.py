@@ -94,8 +94,11 @@ def test_what_one_run_lacks_is_the_reason_unless_another_decides():
     assert verdict(seen.over([])).reason is Reason.NOTHING
 
 
-def test_tests_that_are_skipped_or_have_no_case_say_which_without_a_placeholder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mark", ["skip", "xfail", "fail_at_collect"])
+def test_tests_that_are_skipped_or_have_no_case_say_which_without_a_placeholder(tmp_path, monkeypatch, mark):
+    """Whatever a repository's own tests make of one without a case."""
     project.write(tmp_path, {"test_all.py": SKIPPING}, policy="{}")
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\nempty_parameter_set_mark = {mark}\n")
     monkeypatch.chdir(tmp_path)
     judged = suite.judge()
     told = {one.gate: (one.subject, one.outcome, one.reason, one.diagnosis) for one in judged.verdicts}
