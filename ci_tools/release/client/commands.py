@@ -9,7 +9,7 @@ from ci_tools.console import on_terminal, progress, quiet, say
 from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError
 from ci_tools.release.client.actor import actor as who
 from ci_tools.release.client.connection import Address, Connection
-from ci_tools.release.client.follow import follow, states, submit
+from ci_tools.release.client.follow import answering, follow, states, submit
 from ci_tools.release.client.pace import expected
 from ci_tools.release.client.results import Ordered, Released, Shown
 from ci_tools.release.control import Phase, Result, Status
@@ -48,16 +48,18 @@ def release(
         patience: seconds that a service which does not answer is waited for.
 
     Raises:
-        DependencyUnavailable: the service does not answer.
+        DependencyUnavailable: the service does not answer, or the server of its first bundle.
         ConfigError: the service refuses.
         DataError: the bundle is not what a trusted signer signed.
     """
     name = who(actor)
     digest = bundle if _DIGEST.fullmatch(bundle) else _known(bundle, address) or _add(Path(bundle), address, trust)
     with Connection(address) as connection:
-        before = next(states(connection, patience, say))
+        looks = states(connection, patience, say)
+        before = next(looks)
         now = submit(connection, digest, name, patience, say, again)
         if _reigns(before, digest):
+            answering(looks, before, now)
             return Released(release=now, already=True)
         if before.release and before.release.id == now.id and now.result is Result.ROLLED_BACK:
             return Released(release=now, decision=before.decision, already=True)

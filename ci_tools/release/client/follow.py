@@ -17,6 +17,8 @@ from ci_tools.release.plan import Health, Role
 
 EVERY = 0.5
 """Seconds between two looks."""
+START = 180.0
+"""Seconds that the server of the first bundle has to answer: more than a supervisor gives it before it says why not."""
 TELL_EVERY = 10.0
 """Seconds after which something is said even where nothing changed."""
 _RESULTS = {"installed": Result.PROMOTED, "watching": Result.PROMOTED}
@@ -99,7 +101,7 @@ def follow(
         teller.take(status)
         now = status.release
         if now is None or now.result is not None or now.phase is Phase.WATCHING:
-            return _answering(looks, status, patience)
+            return answering(looks, status, now)
 
 
 class Teller:
@@ -159,15 +161,26 @@ def _afterwards(connection: Connection, status: Status, release: Release) -> Sta
                       fix="look at `switchback status`, then release the bundle again")  # fmt: skip
 
 
-def _answering(looks: Iterator[Status], status: Status, patience: float) -> Status:
-    """The first status in which the first bundle of all has a server; any other champion had one before its verdict."""
-    release, until = status.release, time.monotonic() + patience
-    if release is None or release.champion or status.champion != release.bundle:
+def answering(looks: Iterator[Status], status: Status, release: Release | None) -> Status:
+    """The first status in which the first bundle of all has a server, or is champion no more.
+
+    Any other champion had one before its verdict.
+
+    Args:
+        looks: what is going on, again and again.
+        status: the last look.
+        release: that ended; none: there is nothing to wait for.
+
+    Raises:
+        DependencyUnavailable: its server failed, or is not ready after `START` seconds.
+    """
+    if release is None or release.champion:
         return status
-    while not status.actual.ready(Role.STABLE, release.bundle):
+    until = time.monotonic() + START
+    while status.champion == release.bundle and not status.actual.ready(Role.STABLE, release.bundle):
         ended = [m.reason for m in status.actual.members if m.bundle == release.bundle and m.health is Health.FAILED]
         if ended or time.monotonic() > until:
-            what = f"its server failed: {ended[0]}" if ended else f"its server is not ready after {patience:.0f} s"
+            what = f"its server failed: {ended[0]}" if ended else f"its server is not ready after {START:.0f} s"
             raise DependencyUnavailable(f"is the champion and answers nobody: {one_line(what, 300)}",
                                         where=f"bundle {release.bundle[:12]}",
                                         fix="look at the service's log, then release a bundle that starts")  # fmt: skip

@@ -18,6 +18,7 @@ from ci_tools.release.client import Address, commands, follow, order, release, s
 from ci_tools.release.client.actor import actor
 from ci_tools.release.control import Phase, Result
 from ci_tools.release.home import Home
+from ci_tools.release.plan import Health
 from ci_tools.release.registry import Registry
 from tests.release.api import scenes
 from tests.release.api.scenes import CANARY, CHAMPION, Staged
@@ -107,6 +108,20 @@ class TestRelease:
         with serving(control, path=home.socket):
             done = release(CANARY, Address(home), actor="Ada", again=True)
         assert (done.exit_code, control.orders) == (0, [("submit again", "Ada")])
+
+    def test_first_champion_that_answers_nobody_is_no_success_when_it_is_released_again(self, home):
+        """As *Re-run failed jobs* does."""
+        installed = scenes.release(Phase.IDLE, Result.PROMOTED, "The first bundle of all.")
+        installed = installed.model_copy(update={"bundle": CHAMPION, "champion": ""})
+        control = Staged(scenes.idle())
+        control.submit = lambda bundle, actor, again: installed
+        with serving(control, path=home.socket):
+            assert release(CHAMPION, Address(home), actor="Ada").already
+            servers = [m.model_copy(update={"health": Health.FAILED}) for m in control.now.actual.members]
+            actual = control.now.actual.model_copy(update={"members": tuple(servers)})
+            control.now = control.now.model_copy(update={"actual": actual})
+            with pytest.raises(DependencyUnavailable, match="answers nobody: its server failed"):
+                release(CHAMPION, Address(home), actor="Ada")
 
     def test_what_awaits_a_release_is_said_when_it_begins(self, home, capsys):
         idle = scenes.idle().model_copy(update={"per_second": 12.0})

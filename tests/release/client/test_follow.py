@@ -80,6 +80,27 @@ def test_first_bundle_whose_server_fails_is_told_with_the_reason(home):
         run(Played(first(Health.STARTING), first(Health.FAILED, "exit code 3")), home)
 
 
+def test_first_bundle_may_take_longer_to_start_than_a_service_to_answer(home):
+    looks = [first(Health.STARTING)] * 3
+    with serving(Played(*looks, first(Health.READY)), path=home.socket), Connection(Address(home)) as connection:
+        release = submit(connection, CANARY, "Ada", 60.0, lambda line: None)
+        assert follow(connection, release, patience=0.0, tell=lambda line: None, every=0.001).actual.ready(
+            Role.STABLE, CANARY
+        )
+
+
+def test_first_bundle_that_never_answers_is_given_up(home, monkeypatch):
+    monkeypatch.setattr(followed, "START", 0.0)
+    with pytest.raises(DependencyUnavailable, match="answers nobody: its server is not ready after 0 s"):
+        run(Played(first(Health.STARTING)), home)
+
+
+def test_first_bundle_is_waited_for_no_longer_than_it_is_champion(home, monkeypatch):
+    monkeypatch.setattr(followed, "START", 5.0)
+    status, _ = run(Played(first(Health.STARTING), first(Health.STARTING), scenes.idle()), home)
+    assert status.champion == CHAMPION
+
+
 def test_something_is_said_now_and_then_where_nothing_changes(monkeypatch):
     now, lines = [0.0], []
     monkeypatch.setattr(followed.time, "monotonic", lambda: now[0])
