@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ci_tools.console import say
-from ci_tools.errors import DataError, DependencyUnavailable, explain
+from ci_tools.errors import DataError, DependencyUnavailable, SwitchbackError, explain
 from ci_tools.files import write_atomic
 from ci_tools.gates import files as gates
 from ci_tools.gates.files import VERDICTS, Verdicts
@@ -77,12 +77,14 @@ def render(source: Path, links: Links | None = None, public: bool = False, post:
     """
     try:
         found = results.read(source)
-    except DataError:
+        if public or os.environ.get("GITHUB_EVENT_PATH"):
+            found = found.model_copy(update={"pull_request": _accepted(found)})
+    except DependencyUnavailable:
+        raise
+    except SwitchbackError:  # GitHub's word on a pull request that there is not, among others
         if post:
             _tell_of_nothing(links)
         raise
-    if public or os.environ.get("GITHUB_EVENT_PATH"):
-        found = found.model_copy(update={"pull_request": _accepted(found)})
     text = _write_comment(found, links, Path())
     _add_to_summary(text)
     return Report(found, FOLDER / COMMENT, None)
@@ -130,15 +132,16 @@ def show(page: Path) -> None:
 
 
 def _accepted(found: Results) -> int | None:
-    """The pull request that the results may be told on, by their own claim or else by the event; None for none.
+    """The pull request that the results may be told on, by their own claim or else by GitHub's word; None for none.
 
     Raises:
         DataError: they are not those of the run, or of that pull request.
+        SwitchbackError: there is no such pull request.
     """
     from ci_tools.report.github import check_claim, read_event
 
     event = read_event()
-    number = event.pull_request if found.pull_request is None else found.pull_request
+    number = _pull_request(event) if found.pull_request is None else found.pull_request
     if event.kind == "workflow_dispatch":
         _accept_approved(found, event)
     elif number is not None:
@@ -164,7 +167,7 @@ def _accept_approved(found: Results, event: "Event") -> None:
 
 
 def _tell_of_nothing(links: Links | None) -> None:
-    """To the pull request that GitHub names for the run, or of a fork's run, that has its commit as head.
+    """To the pull request that GitHub names for the run.
 
     Raises:
         DataError: the pull request moved on.
@@ -172,9 +175,7 @@ def _tell_of_nothing(links: Links | None) -> None:
     from ci_tools.report import github
 
     event = github.read_event()
-    number = event.pull_request
-    if number is None and event.kind == "workflow_run":
-        number = github.pull_request_of(event.head)
+    number = _pull_request(event)
     if number is None:
         return
     target = github.Target.from_environment(number)
@@ -183,6 +184,15 @@ def _tell_of_nothing(links: Links | None) -> None:
     else:
         github.check_claim(event.head.sha, number, run=event.head)
     github.publish_comment(comment.nothing(event.head.sha, links or Links()), target)
+
+
+def _pull_request(event: "Event") -> int | None:
+    """GitHub's word on whose run it was: what the event names, or of a fork's run, what has its commit as head."""
+    from ci_tools.report.github import pull_request_of
+
+    if event.pull_request is None and event.kind == "workflow_run":
+        return pull_request_of(event.head)
+    return event.pull_request
 
 
 def _write_comment(found: Results, links: Links | None, root: Path) -> str:

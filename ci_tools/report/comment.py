@@ -64,10 +64,11 @@ def render(results: Results, links: Links | None = None, longest: int = LONGEST)
 
 
 def nothing(head_sha: str, links: Links) -> str:
-    """The comment on a commit whose run left no results that can be read."""
+    """The comment on a commit whose run left no results of it that can be read."""
     told = (
-        f"Commit {code(head_sha[:12])}: its experiment ended before there were results, or they cannot be read. The "
-        "log says why. If its machine was taken away, *Re-run failed jobs* goes on where it stopped."
+        f"Commit {code(head_sha[:12])}: its experiment ended before there were results, or they cannot be read "
+        "or are of something else. The log says why. If its machine was taken away, *Re-run failed jobs* goes on where "
+        "it stopped."
     )
     return "\n\n".join(filter(None, ["## ⛔ Do not merge: nothing was judged", told, *sections.more(links)])) + "\n"
 

@@ -3,7 +3,7 @@ import webbrowser
 
 import pytest
 
-from ci_tools.errors import DataError
+from ci_tools.errors import DataError, SwitchbackError
 from ci_tools.gates import Outcome, files
 from ci_tools.report import command, results
 from ci_tools.report.github import Published
@@ -12,6 +12,7 @@ from tests.report import cases
 from tests.report.left import failed, judge, store, verdict
 
 SHA = "0b2aeb641987471239cdaf773e6ad5550e46796a"
+NOTHING = "## ⛔ Do not merge: nothing was judged"
 
 
 @pytest.fixture
@@ -205,6 +206,30 @@ def test_forks_run_without_results_takes_the_comment_on_an_older_commit_away(cro
     assert body.startswith("## ⛔ Do not merge: nothing was judged")
 
 
+@pytest.mark.parametrize("refusal", [DataError("its head is another"), SwitchbackError("no such pull request")])
+def test_claim_of_another_pull_request_takes_the_comment_on_an_older_commit_away(
+    crossed, switchback, event, monkeypatch, refusal
+):
+    """A fork must not keep the comment on its better commit by the results of its worse one."""
+
+    def check(sha, number, **_):
+        if number != 7:
+            raise refusal
+
+    monkeypatch.setattr("ci_tools.report.github.check_claim", check)
+    monkeypatch.setattr("ci_tools.report.github.pull_request_of", lambda head: 7 if head.sha == SHA else None)
+    code, _, err = switchback("report", "--from", str(crossed), "--post")
+    assert (code, str(refusal) in err) == (2, True)
+    assert [(body[: len(NOTHING)], to.pull_request) for _, body, to in event] == [(NOTHING, 7)]
+
+
+def test_claim_of_no_pull_request_is_told_on_the_one_that_has_the_forks_head(crossed, switchback, event, monkeypatch):
+    monkeypatch.setattr("ci_tools.report.github.pull_request_of", lambda head: 7 if head.sha == SHA else None)
+    results.write(cases.failing().model_copy(update={"pull_request": None}), crossed)
+    assert switchback("report", "--from", str(crossed), "--post")[0] == 0
+    assert (event[0], event[1][2].pull_request) == (("claim", SHA, 7), 7)
+
+
 def test_run_without_results_says_nothing_on_a_pull_request_that_moved_on(
     crossed, switchback, event, tmp_path, monkeypatch
 ):
@@ -385,5 +410,6 @@ class TestApprovedFork:
     @pytest.mark.parametrize("changes", [{"head_sha": "c0" * 20}, {"pull_request": 43}, {"pull_request": None}])
     def test_other_results_are_refused(self, dispatched, crossed, switchback, changes):
         code, _, err = switchback("report", "--from", self.claim(crossed, **changes), "--post")
-        assert (code, dispatched) == (2, [])
+        assert (code, dispatched[0]) == (2, ("head", 42, SHA))
+        assert [(body[: len(NOTHING)], to.pull_request) for _, body, to in dispatched[1:]] == [(NOTHING, 42)]
         assert "results are told of what was approved only" in err
