@@ -31,6 +31,11 @@ def _of_package(origin: Origin) -> Iterator[str]:
             f"{origin.unreachable}, and CI cannot. Fix: name there what CI can install, or remove the file and run "
             f"`switchback init --install {EXAMPLE}`"
         )
+    if origin.unpushed:
+        yield (
+            f"{REQUIREMENTS} names commit {origin.unpushed[:12]} of {PACKAGE}, which no branch or tag that was fetched "
+            "from GitHub holds, so that CI may not find it. Fix: push it"
+        )
 
 
 def _of_save(save: Save) -> str:

@@ -23,6 +23,8 @@ class Origin:
     """What stands behind the package's name and extras: ` @ ADDRESS` or `==VERSION`."""
     unreachable: str = ""
     """The folder or file that this package was installed from, where CI cannot install from it."""
+    unpushed: str = ""
+    """The commit, where the clone that this package was installed from knows nothing of GitHub's that holds it."""
 
 
 def named(source: str) -> Origin:
@@ -54,6 +56,8 @@ def installed() -> Origin:
     direct = json.loads(note)
     url, vcs = direct["url"], direct.get("vcs_info", {})
     parts = urlsplit(url)
+    if vcs and (name := on_github(url)):
+        return Origin(requirement=_at_github(name, vcs["commit_id"]))
     if parts.scheme != "file":
         return Origin(requirement=f" @ {vcs['vcs']}+{url}@{vcs['commit_id']}" if vcs else f" @ {url}")
     return _of_folder(Path(url2pathname(parts.path)), vcs.get("commit_id", ""))
@@ -66,6 +70,11 @@ def _of_folder(folder: Path, commit: str = "") -> Origin:
     name = on_github(asked(*git, "remote", "get-url", "origin")) if is_root else ""
     commit = commit or asked(*git, "rev-parse", "--verify", "HEAD")
     if name and commit:
-        return Origin(requirement=f" @ git+https://github.com/{name}@{commit}")  # a runner has no key for ssh
+        known = asked(*git, "for-each-ref", "--count=1", "--contains", commit, "refs/remotes", "refs/tags")
+        return Origin(requirement=_at_github(name, commit), unpushed="" if known else commit)
     home, version = project.repository(), ci_tools.__version__
     return Origin(requirement=f" @ git+{home}@v{version}" if home else f"=={version}", unreachable=str(folder))
+
+
+def _at_github(name: str, commit: str) -> str:
+    return f" @ git+https://github.com/{name}@{commit}"  # a runner has no key for ssh
