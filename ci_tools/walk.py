@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from ci_tools.errors import RecordError
+from ci_tools.errors import SwitchbackError
 from ci_tools.files import write_atomic
 
 FILE = Path(".switchback/walk.json")
@@ -94,7 +94,7 @@ def remember(walk: Walk, root: Path = Path()) -> None:
     ran = {step.stage: step.seconds for step in walk.steps if step.outcome == "ran"}
     values = asdict(Remembered(walk, {**(before.ran_seconds if before else {}), **ran}))
     file = root / FILE
-    with suppress(OSError, RecordError):
+    with suppress(OSError, SwitchbackError):
         file.parent.mkdir(exist_ok=True)
         (file.parent / ".gitignore").write_text("*\n", encoding="utf-8")  # no repository needs to know of it
         write_atomic(file, json.dumps({"schema_version": SCHEMA_VERSION} | values, indent=1) + "\n")

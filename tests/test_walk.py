@@ -54,6 +54,12 @@ def test_disk_that_refuses_costs_nothing_else(tmp_path):
     assert read(tmp_path) is None
 
 
+def test_disk_that_refuses_the_file_alone_costs_nothing_else(tmp_path):
+    (tmp_path / FILE).with_name(f".{FILE.name}.new").mkdir(parents=True)
+    remember(walked(("data", "ran", 2.0)), tmp_path)
+    assert read(tmp_path) is None
+
+
 def test_pipeline_leaves_its_walk_and_git_does_not_see_it(repository, git):
     reproduce()
     done = reproduce()

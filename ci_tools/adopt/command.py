@@ -79,7 +79,7 @@ def adopt(script: str = "", source: str = "", *, force: bool = False, dry: bool 
         ConfigError: not the root of a git repository, no training script, a file stands in the way, or `source` is
             nothing that pip could install from.
         DependencyUnavailable: git is not installed.
-        RecordError: the disk refused a write.
+        SwitchbackError: the disk refused a write.
     """
     package = origin.named(source) if source else origin.installed()
     repository = look(script)

@@ -63,7 +63,7 @@ def write(root: Path, changes: Sequence[Change]) -> None:
     """Make every change but those of files that are kept.
 
     Raises:
-        RecordError: the disk refused a write; what was written before it stays, and the same command goes on.
+        SwitchbackError: the disk refused a write; what was written before it stays, and the same command goes on.
     """
     for change in changes:
         if change.kind is not Kind.KEPT:

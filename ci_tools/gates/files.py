@@ -124,7 +124,7 @@ def write(verdicts: Verdicts, path: Path) -> None:
     """Replace verdicts.json; law: read after write returns an equal object where all evidence is plain.
 
     Raises:
-        RecordError: the disk refused the write.
+        SwitchbackError: the disk refused the write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(verdicts.to_json(), indent=1, allow_nan=False) + "\n")

@@ -48,7 +48,8 @@ def write(links: Links | None = None, root: Path = Path()) -> Report:
 
     Raises:
         DataError: gates/verdicts.json, or a file that the page shows, is missing or damaged.
-        RecordError: a run record is missing or damaged, or the disk refused a write.
+        RecordError: a run record is missing or damaged.
+        SwitchbackError: the disk refused a write.
         ModuleNotFoundError: what draws the page is not installed; everything else is written.
     """
     files.remove(root)

@@ -375,7 +375,7 @@ def write(results: Results, path: Path) -> Results:
         verdicts that are no worse than the first hundred; `left_out` says how many entries.
 
     Raises:
-        RecordError: the disk refused the write.
+        SwitchbackError: the disk refused the write.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for smaller in (_whole, _without_evidence_of_passes, _without_evidence, _without_parts):

@@ -21,7 +21,7 @@ def write(run: "Run", verdicts: "Verdicts", path: Path) -> None:
     """Write the page of a run; `path` is replaced as a whole, its folder made where it is missing.
 
     Raises:
-        RecordError: the page cannot be written.
+        SwitchbackError: the page cannot be written.
         DataError: a file of the evaluation is damaged.
         ModuleNotFoundError: jinja2 is not installed.
     """

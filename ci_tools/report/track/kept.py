@@ -66,7 +66,7 @@ def note(name: str, entry: Entry, root: Path = Path(), *, first: bool = False) -
         first: whether the comment should link to this run rather than to another.
 
     Raises:
-        RecordError: the disk refused the write.
+        SwitchbackError: the disk refused the write.
     """
     now = read(root)
     link = (entry.url or now.run) if first else (now.run or entry.url)
@@ -77,7 +77,7 @@ def note_report(url: str, root: Path = Path()) -> None:
     """Set the report's address.
 
     Raises:
-        RecordError: the disk refused the write.
+        SwitchbackError: the disk refused the write.
     """
     _write(replace(read(root), report=url), root)
 
