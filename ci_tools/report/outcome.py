@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ci_tools.console import say
-from ci_tools.errors import DataError, DependencyUnavailable
+from ci_tools.errors import DataError, DependencyUnavailable, SwitchbackError
 from ci_tools.harmless import one_line
 from ci_tools.project import document
 from ci_tools.release.api import words
@@ -118,9 +118,10 @@ def read(path: Path) -> Outcome:
 def announce(
     outcome: Outcome, target: Target, sha: str, environment: str, run_url: str = "", before: str = ""
 ) -> Announced:
-    """Comment on the pull request that was merged as `sha`, say how its deployment fares, open an issue on a rollback.
+    """Say how the deployment of `sha` fares, open an issue on a rollback, comment on the pull request merged as `sha`.
 
-    Those that were merged together with it are told last. Told again, nobody hears it twice.
+    Those that were merged together with it are told last. A locked conversation keeps it from nobody else. Told again,
+    nobody hears it twice.
 
     Args:
         outcome: what is told.
@@ -131,29 +132,43 @@ def announce(
         before: commit of the branch before the push that brought `sha`; empty where that is not known.
 
     Raises:
-        SwitchbackError: the token may not.
+        SwitchbackError: the token may not, or a conversation is locked.
         DependencyUnavailable: GitHub is out of reach.
     """
-    number, urls = merged_as(target, sha), {}
-    text = comment(outcome, run_url)
-    if number is None:
-        say(f"commit {sha[:12]} came by no pull request: no comment")
-    else:
-        urls["comment"] = publish_comment(text, replace(target, pull_request=number), topic=TOPIC).url
+    made = deployment(target, sha, environment)
+    told = f"{outcome.title}. {outcome.sentence}"
+    deployment_status(target, made, outcome.state, told, log_url=run_url or None)
+    number, text = merged_as(target, sha), comment(outcome, run_url)
+    urls: dict[str, str] = {}
     if outcome.rolled_back and outcome.release:
         merged = f"\n\nMerged by #{number}." if number else ""
         bundle = words.short(outcome.release.bundle)
         title = f"The release of bundle {bundle} was rolled back"
         body = f"{text}{merged} Commit {sha}.\n\n{_what_now()}\n"
         urls["issue"] = open_issue(target, _topic(outcome.release), title, body).url
-    made = deployment(target, sha, environment)
-    told = f"{outcome.title}. {outcome.sentence}"
-    deployment_status(target, made, outcome.state, told, log_url=run_url or None)
+    refused: list[SwitchbackError] = []
+    if number is None:
+        say(f"commit {sha[:12]} came by no pull request: no comment")
+    else:
+        urls["comment"] = _commented(target, number, text, refused)
     merged_too = merged_since(target, before, sha) if before else ()
     together = tuple(other for other in merged_too if other != number)
     for other in together:
-        publish_comment(f"{text}\n{_together(number)}\n", replace(target, pull_request=other), topic=TOPIC)
+        _commented(target, other, f"{text}\n{_together(number)}\n", refused)
+    if refused:
+        raise refused[0]
     return Announced(pull_request=number, deployment=made, urls=urls, together=together)
+
+
+def _commented(target: Target, number: int, text: str, refused: list[SwitchbackError]) -> str:
+    """The comment's address; empty where the pull request takes no comment, of which `refused` then tells."""
+    try:
+        return publish_comment(text, replace(target, pull_request=number), topic=TOPIC).url
+    except DependencyUnavailable:
+        raise
+    except SwitchbackError as error:
+        refused.append(error)
+        return ""
 
 
 def pushed_from(sha: str) -> str:

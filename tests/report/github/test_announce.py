@@ -103,6 +103,15 @@ def test_every_pull_request_of_a_merge_group_hears_how_it_ended(group, ended, te
     assert len(group.comments) == 2
 
 
+@pytest.mark.parametrize("locked", [3, 5])
+def test_locked_conversation_keeps_it_from_nobody_else(group, ended, tell, locked):
+    group.pulls[locked]["locked"] = True
+    with pytest.raises(SwitchbackError, match="is locked"):
+        tell(ended(scenes.rolled_back), BEFORE)
+    assert (statuses(group), len(group.issues)) == (["failure"], 1)
+    assert [len(told(group, number)) for number in (3, 5)] == [int(locked != 3), int(locked != 5)]
+
+
 def test_push_whose_last_commit_came_by_no_pull_request_is_told_to_the_others(group, ended, tell):
     group.merges[SHA] = []
     done = tell(ended(scenes.watching), BEFORE)
