@@ -31,4 +31,4 @@ def document(name: str) -> str:
         name, so everywhere else it is the address.
     """
     home = repository()
-    return name if Path.cwd().samefile(CHECKOUT) or not home else f"{home}/blob/HEAD/{name}"
+    return name if Path().samefile(CHECKOUT) or not home else f"{home}/blob/HEAD/{name}"

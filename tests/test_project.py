@@ -51,6 +51,15 @@ def test_document_is_a_path_in_its_own_repository_and_an_address_in_others(insta
     assert document("docs/adopt.md#4-release") == f"{HOME}/blob/HEAD/docs/adopt.md#4-release"
 
 
+def test_document_is_an_address_where_the_working_directory_is_gone(installed, tmp_path, monkeypatch):
+    """As under a service that outlives the folder it was started in."""
+    installed(f"Project-URL: Repository, {HOME}")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert document("docs/release.md") == f"{HOME}/blob/HEAD/docs/release.md"
+
+
 def test_each_document_that_the_program_names_is_one_and_goes_through_document():
     found = {}
     for path in (ROOT / "ci_tools").rglob("*.py"):

@@ -96,7 +96,7 @@ def test_first_bundle_that_never_answers_is_given_up(home, monkeypatch):
 
 
 def test_first_bundle_is_waited_for_no_longer_than_it_is_champion(home, monkeypatch):
-    monkeypatch.setattr(followed, "START", 5.0)
+    monkeypatch.setattr(followed, "START", 60.0)
     status, _ = run(Played(first(Health.STARTING), first(Health.STARTING), scenes.idle()), home)
     assert status.champion == CHAMPION
 
