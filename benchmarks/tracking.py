@@ -2,7 +2,7 @@
 
 Steps: two trainings in one process take turns in blocks of a few steps, one of them followed by a tracker. The tracker
 is stopped (SIGSTOP) while the other has its turn, so that its clock goes only while its own training's does; blocks
-that follow each other tell a difference of a fraction of a percent. Start and end are not part of it.
+that lie within seconds of each other tell a difference of a fraction of a percent. Start and end are not part of it.
 
 Whole runs: `model.train.train`, without imports and without preparing the data. The tracker is started before the run
 and told to end after it, as `switchback run` does; its own end is not part of the figure. Processor seconds of the
@@ -37,11 +37,10 @@ from model.data import prepare
 from model.params import Params
 from model.train import train
 
-FULL = Rounds(rounds=40, turns=4, block=1, warmup=2), Rounds(rounds=8, turns=1, block=1, warmup=1)
-QUICK = Rounds(rounds=3, turns=1, block=1, warmup=1), Rounds(rounds=1, turns=1, block=1, warmup=0)
-BLOCK = 100
-"""Steps per turn: to be stopped and to go on again costs the tracker a dozen milliseconds, which are none of its work.
-A round has 400: the recorder hands rows over, and the tracker takes them, every few seconds."""
+FULL = Rounds(rounds=40, turns=20, block=1, warmup=5), Rounds(rounds=8, turns=1, block=1, warmup=1)
+QUICK = Rounds(rounds=3, turns=2, block=1, warmup=2), Rounds(rounds=1, turns=1, block=1, warmup=0)
+BLOCK = 20
+"""Steps per turn. A round has 400: the recorder hands rows over, and the tracker takes them, every few seconds."""
 RECORD = Path("runs/seed-1")
 START, END = 60.0, 60.0
 """Seconds that a tracker may take to begin, and to end."""
