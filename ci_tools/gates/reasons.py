@@ -69,10 +69,7 @@ class Reason(StrEnum):
     NO_VALIDATION = "no_validation", "the validation loss is not finite"
     FEW_MARGINS = "few_margins", "the run kept the margins of too few training examples"
     DIVERGED = "diverged", "the run diverged, so its margins say nothing about labels"
-    NO_COUNTERPART = (
-        "no_counterpart",
-        "neither validation losses nor labels are there to compare the margins with",
-    )
+    NO_COUNTERPART = "no_counterpart", "neither validation losses nor labels are there to compare the margins with"
 
     # Data and the exported model.
     FEW_ROWS = "few_rows", "the train or the test split has too few rows to tell"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,6 +24,7 @@ from ci_tools.record.schema import META, RunMeta
 from ci_tools.report import curves, quality
 from ci_tools.report.github.event import Event, find_event
 from ci_tools.report.results import (
+    Basis,
     Digest,
     Fact,
     Judged,
@@ -162,12 +163,15 @@ def judged(verdict: Verdict) -> Judged:
     )
 
 
-def _basis(told: str) -> Literal["default", "uncalibrated", "gates.yaml", "calibrated", "none"]:
-    if not told or told == "gates.yaml":
-        return "gates.yaml" if told else "none"
+def _basis(told: str) -> Basis:
+    """A verdict's words on where its limit comes from, as one of ours."""
     if told.startswith("calibrated"):
         return "calibrated"
-    return "uncalibrated" if told.startswith("default: ") else "default"
+    if told.startswith("default: "):
+        return "uncalibrated"
+    if told == "gates.yaml":
+        return "gates.yaml"
+    return "default" if told else "none"
 
 
 def _facts(evidence: Mapping[str, Any]) -> Iterable[Fact]:

@@ -105,6 +105,8 @@ Rung = Literal[
 """As `ci_tools.repro.compare` names what differs first; `none` where nothing does, empty where nobody knows."""
 Interval = tuple[float | None, float | None]
 """An open end is None."""
+Basis = Literal["default", "uncalibrated", "gates.yaml", "calibrated", "none"]
+"""Where a limit comes from; `uncalibrated` is a default that a calibration would replace."""
 
 
 class Fact(Config):
@@ -125,8 +127,8 @@ class Judged(Config):
     statistic: float | None
     interval: Interval | None
     threshold: float | None
-    basis: Literal["default", "uncalibrated", "gates.yaml", "calibrated", "none"]
-    """Where the threshold comes from; `uncalibrated` is a default that a calibration would replace."""
+    basis: Basis
+    """Where the threshold comes from."""
     facts: Annotated[tuple[Fact, ...], Field(max_length=12)] = ()
     seconds: Seconds = 0.0
     reason: Reason | None = None
