@@ -38,7 +38,7 @@ def say(line: str) -> None:
     """One line about what happens now. A log that takes nothing, its disk being full, stops nobody's work."""
     if not quiet():
         with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - printing is its task
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def machine_output(wanted: bool) -> Iterator[None]:
 
 def print_json(values: dict[str, Any]) -> None:
     """The one object, on stdout."""
-    print(in_json(json.dumps(values, indent=2, default=str)), flush=True)  # noqa: T201
+    print(in_json(json.dumps(values, indent=2, default=str)), flush=True)  # noqa: T201 - printing is its task
 
 
 class _Silent:

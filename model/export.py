@@ -103,7 +103,7 @@ def to_onnx(network: RiskNetwork, opset: int) -> onnx.ModelProto:
             opset_version=opset,
             verbose=False,
         )
-    model: onnx.ModelProto = program.model_proto  # type: ignore[union-attr]
+    model: onnx.ModelProto = program.model_proto  # type: ignore[union-attr] # dynamo=True gives one
     # The exporter's debug entries hold stack traces with paths of the machine.
     graph = model.graph
     for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

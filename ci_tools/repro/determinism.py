@@ -20,7 +20,7 @@ def make_deterministic(threads: int, *, fill_uninitialized: bool = False) -> Non
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = fill_uninitialized  # type: ignore[attr-defined]
+    torch.utils.deterministic.fill_uninitialized_memory = fill_uninitialized  # type: ignore[attr-defined] # no stub
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False

@@ -53,10 +53,10 @@ def sign(folder: Path, signer: Path | Keyless) -> bytes:
         from model_signing import hashing, signing
     except ModuleNotFoundError as error:
         raise explain(error) from None
-    hashed = hashing.Config().set_ignored_paths(  # type: ignore[no-untyped-call]
+    hashed = hashing.Config().set_ignored_paths(  # type: ignore[no-untyped-call] # it has no types
         paths=[SIGNATURE], ignore_git_paths=False
     )
-    settings = signing.Config().set_hashing_config(hashed)  # type: ignore[no-untyped-call]
+    settings = signing.Config().set_hashing_config(hashed)  # type: ignore[no-untyped-call] # it has no types
     file = folder / SIGNATURE
     if isinstance(signer, Path):
         settings.use_elliptic_key_signer(private_key=signer).sign(folder, file)

@@ -99,7 +99,7 @@ class _Service:
         if serving.done():
             raise SwitchbackError("the HTTP server ended by itself", where=f"server {self._settings.member}")
         cut_off = await self._drain()
-        server.stop()  # type: ignore[no-untyped-call]
+        server.stop()  # type: ignore[no-untyped-call] # it has no types
         await serving
         self._batching.stop()
         told = f"drained, {cut_off} requests were cut off" if cut_off else "drained, every request was answered"

@@ -95,7 +95,7 @@ def main() -> None:
     threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
     from ci_tools.report.track.command import attend
 
-    attend(Path(), ended, lambda line: print(line, flush=True), key=key)  # noqa: T201
+    attend(Path(), ended, lambda line: print(line, flush=True), key=key)  # noqa: T201 - its log
 
 
 def trusted(places: Sequence[str], repository: Path) -> list[str]:

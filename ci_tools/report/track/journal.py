@@ -14,7 +14,7 @@ _WHOLE, _LAST = 1, 4
 
 def rows_kept(folder: Path) -> int | None:
     """Rows of history in the file of a run's folder; None where the end of the run is missing."""
-    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made when imported
 
     rows, ended = 0, False
     for path in folder.glob("*.wandb"):
