@@ -6,15 +6,18 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from ci_tools.errors import DependencyUnavailable
+from ci_tools.report.track.burst import together
 from ci_tools.report.track.history import Histogram, Point
 from ci_tools.report.track.journal import rows_kept
 
@@ -22,6 +25,8 @@ SECONDS = 20.0
 """That W&B has to answer at the start of a run, and again to take the rest at its end."""
 WRITTEN = 5.0
 """Seconds after which offline data that is not on the disk will not come any more."""
+BURST = 256
+"""Rows that are handed over together, at most."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "/"
 """A folder without settings for W&B's client."""
@@ -197,6 +202,16 @@ class Session:
             values = {name: self._own(value) for name, value in point.values.items()} | {"_timestamp": point.at}
             self._attempt(lambda: self._run.log(values, step=point.number, commit=True))
             self._logged += 1
+
+    def log_plain(self, points: Iterator[Point]) -> None:
+        """Add rows of numbers and histograms, many at a time."""
+        while rows := list(islice(points, BURST)):
+            self._attempt(partial(self._log_together, rows))
+
+    def _log_together(self, rows: Sequence[Point]) -> None:
+        with together(self._run):
+            for row in rows:
+                self.log(row)
 
     def describe(self, tags: Sequence[str], summary: Mapping[str, Any]) -> None:
         """Replace the tags, and the entries of the summary that are named."""

@@ -71,8 +71,7 @@ def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], ro
     history = History(first.meta)
     with session:
         while True:
-            for point in history.add(rows):
-                session.log(point)
+            session.log_plain(history.add(rows))
             if rows.ended:
                 break
             rows = next(looks)
