@@ -3,10 +3,13 @@
 Steps: two trainings in one process take turns in blocks of a few steps, one of them followed by a tracker. The tracker
 is stopped (SIGSTOP) while the other has its turn, so that its clock goes only while its own training's does; blocks
 that lie within seconds of each other tell a difference of a fraction of a percent. Start and end are not part of it.
+Beside the time stands what the system says of its cause: how long training's threads were ready and waited for a core,
+all of them together, so that the step is later by no more than the difference.
 
-Whole runs: `model.train.train`, without imports and without preparing the data. The tracker is started before the run
-and told to end after it, as `switchback run` does; its own end is not part of the figure. Processor seconds of the
-tracker and its children while the run trained are told beside it: they do not depend on what else the machine does.
+Whole runs: `model.train.train`, without imports and without preparing the data. The run begins once the tracker has
+started W&B's own process: in `switchback run`, DVC, the stage of the data and the imports of training lie between the
+two. The tracker is told to end after the run, and its end is not part of the figure. Processor seconds of the tracker
+and its children while the run trained are told beside it: they do not depend on what else the machine does.
 """
 
 import contextlib
@@ -20,6 +23,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from time import perf_counter
 
 import psutil
@@ -64,6 +68,15 @@ class Stopwatch:
         self.seconds += perf_counter() - started
 
 
+def waited() -> float:
+    """Seconds so far that the threads of this process were ready to run and had no core, by Linux's schedstat."""
+    total = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            total += int(path.read_text().split()[1])
+    return total / 1e9
+
+
 class Tracker:
     """The process beside a run, and those that it started."""
 
@@ -79,6 +92,15 @@ class Tracker:
         for process in self.all():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+
+    def begun(self) -> float:
+        """Wait until W&B's own process is there; returns the processor seconds that took."""
+        deadline = time.monotonic() + START
+        while len(self.all()) < 2:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the tracker did not begin within {START:g} s")
+            time.sleep(0.1)
+        return self.processor_seconds()
 
     def processor_seconds(self) -> float:
         """Of all of them so far, those that have ended included."""
@@ -112,27 +134,34 @@ def _measure_steps(params: Params, scratch: Path, plan: Rounds, result: Result) 
     clock, rows = Stopwatch(), samples(torch.device("cpu"))
     alone, tracked = scratch / "alone", scratch / "tracked"
     spent: list[float] = []
+    waits: dict[str, list[float]] = {"step alone": [], "step tracked": []}
+    steps = recorded_steps(params, rows, alone, probes=True)
     arms = [
-        Arm("step alone", _blocks(recorded_steps(params, rows, alone, probes=True), clock), "step alone"),
-        Arm("step tracked", _tracked_blocks(params, tracked, clock, spent), "step alone"),
+        Arm("step alone", _blocks(steps, clock, waits["step alone"]), "step alone"),
+        Arm("step tracked", _tracked_blocks(params, tracked, clock, spent, waits["step tracked"]), "step alone"),
     ]
     result.add(arms, interleave(arms, plan, clock=clock), scale=1e3 / BLOCK)
     for arm in arms:
         arm.steps.close()
     per_step = (spent[-1] - spent[0]) / (len(spent) - 1) / BLOCK
     result.facts["processor ms of the tracker per step"] = 1e3 * per_step
+    for name, seconds in waits.items():
+        result.facts[f"ms per {name} that training's threads waited for a core"] = 1e3 * fmean(seconds) / BLOCK
 
 
-def _blocks(steps: Steps, clock: Stopwatch) -> Steps:
+def _blocks(steps: Steps, clock: Stopwatch, waits: list[float]) -> Steps:
+    """Blocks of steps; `waits` takes what `waited` says of each."""
     with contextlib.closing(steps):
         while True:
+            before = waited()
             with clock.running():
                 for _ in range(BLOCK):
                     next(steps)
+            waits.append(waited() - before)
             yield
 
 
-def _tracked_blocks(params: Params, root: Path, clock: Stopwatch, spent: list[float]) -> Steps:
+def _tracked_blocks(params: Params, root: Path, clock: Stopwatch, spent: list[float], waits: list[float]) -> Steps:
     """Blocks beside a tracker that goes only meanwhile; `spent` takes its processor seconds after each block."""
     root.mkdir()
     rows = samples(torch.device("cpu"))
@@ -141,8 +170,9 @@ def _tracked_blocks(params: Params, root: Path, clock: Stopwatch, spent: list[fl
             raise RuntimeError("no tracker was started")
         steps = recorded_steps(params, rows, root / RECORD, probes=True)
         with contextlib.closing(steps):
-            blocks = _blocks(steps, clock)
+            blocks = _blocks(steps, clock, waits)
             _train_until_it_is_told(blocks, root)
+            waits.clear()
             try:
                 while True:
                     tracker.send(signal.SIGSTOP)
@@ -207,12 +237,13 @@ def _run(
     with tempfile.TemporaryDirectory(dir=folder) as root:
         record = Path(root) / RECORD
         with _beside(Path(root), environment) as tracker:
+            begun = tracker.begun() if tracker is not None else 0.0
             own = time.process_time()
             with clock.running():
                 train(params, SEED, folder / "data", record)
             spent[f"training, {name}"].append(time.process_time() - own)
             if tracker is not None:
-                spent[f"the tracker, {name}"].append(tracker.processor_seconds())
+                spent[f"the tracker, {name}"].append(tracker.processor_seconds() - begun)
         weights.add(file_digest(open_record(record).weights))
         entry = kept.read(Path(root)).runs.get(record.name)
         if entry is not None and entry.state:
