@@ -1,6 +1,5 @@
 """Find the run record that a person names: a path, `REV:path`, or a git revision."""
 
-import subprocess
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -11,7 +10,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ci_tools import storage
-from ci_tools.errors import DependencyUnavailable, RecordError
+from ci_tools.errors import RecordError
+from ci_tools.git import asked
 from ci_tools.pipeline import open_repository
 
 
@@ -27,7 +27,7 @@ def resolve(name: str, folder: Path) -> Path:
     if Path(name).exists():
         return Path(name)
     revision, _, path = name.partition(":")
-    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = asked("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         fix = "name a record folder or REV:path; `switchback run` makes records below runs/"
         raise RecordError("neither a path nor a git revision", where=name, fix=fix)
@@ -37,7 +37,7 @@ def resolve(name: str, folder: Path) -> Path:
     try:
         Repo.get(".", path, out=str(target), rev=commit, config=storage.settings())
     except (DvcException, SCMError, DataIndexDirError, FileNotFoundError) as error:
-        if not _git("ls-tree", commit, "dvc.lock"):
+        if not asked("ls-tree", commit, "dvc.lock"):
             fix = "commit the dvc.lock that `switchback run` wrote"
             raise RecordError("has no dvc.lock, which says what its records are", where=revision, fix=fix) from error
         raise RecordError(
@@ -51,17 +51,7 @@ def resolve(name: str, folder: Path) -> Path:
 
 def _release_seed(commit: str, name: str) -> int:
     try:
-        params = YAML(typ="safe", pure=True).load(_git("show", f"{commit}:params.yaml"))
+        params = YAML(typ="safe", pure=True).load(asked("show", f"{commit}:params.yaml"))
         return int(params["seeds"][0])
     except (YAMLError, TypeError, KeyError, IndexError, ValueError):
         raise RecordError("its params.yaml names no seeds", where=name, fix="name the record as REV:path") from None
-
-
-def _git(*arguments: str) -> str:
-    """What git prints, or nothing where it refuses."""
-    try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-    except FileNotFoundError:
-        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
-    except subprocess.CalledProcessError:
-        return ""

@@ -9,8 +9,9 @@ from urllib.request import url2pathname
 
 import ci_tools
 from ci_tools import project
-from ci_tools.adopt.repository import asked, on_github
+from ci_tools.adopt.repository import on_github
 from ci_tools.errors import ConfigError
+from ci_tools.git import asked
 
 EXAMPLE = "git+https://…@COMMIT"
 

@@ -1,14 +1,14 @@
 """What `switchback init` finds out about a repository, so that it need not ask."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_tools.adopt.training import Training, find
-from ci_tools.errors import ConfigError, DependencyUnavailable
+from ci_tools.errors import ConfigError
+from ci_tools.git import asked
 
 REQUIREMENTS = "requirements-switchback.txt"
 OLDEST = (3, 11)
@@ -103,18 +103,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-
-
-def asked(*arguments: str) -> str:
-    """What git answers; empty where it refuses.
-
-    Raises:
-        DependencyUnavailable: git is not installed.
-    """
-    try:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
-        )
-    except FileNotFoundError:
-        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
-    return done.stdout.strip("\n") if done.returncode == 0 else ""

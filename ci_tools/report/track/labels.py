@@ -4,11 +4,12 @@ import json
 import math
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ci_tools.errors import DependencyUnavailable
+from ci_tools.git import asked
 from ci_tools.record.schema import RunMeta
 from ci_tools.report.track.names import plain
 
@@ -62,10 +63,9 @@ def artifact_name(*parts: str) -> str:
 
 def _repository() -> str:
     try:
-        found = subprocess.run(["git", "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return Path(asked("rev-parse", "--show-toplevel")).name or Path.cwd().name
+    except DependencyUnavailable:
         return Path.cwd().name
-    return Path(found.stdout.strip()).name
 
 
 def _pull_request(environ: Mapping[str, str]) -> int | None:
