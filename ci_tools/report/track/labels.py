@@ -64,7 +64,7 @@ def artifact_name(*parts: str) -> str:
 def _repository() -> str:
     try:
         return Path(asked("rev-parse", "--show-toplevel")).name or Path.cwd().name
-    except DependencyUnavailable:
+    except (DependencyUnavailable, OSError):
         return Path.cwd().name
 
 

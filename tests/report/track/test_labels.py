@@ -64,6 +64,14 @@ def test_project_without_any_name_is_that_of_the_folder(tmp_path, monkeypatch):
     assert labels.project({}) == "scores"
 
 
+def test_project_is_that_of_the_folder_where_git_may_not_be_run(tmp_path, monkeypatch):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "git").write_text("")
+    monkeypatch.chdir(tmp_path / "scores")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert labels.project({}) == "scores"
+
+
 def test_tags_tell_status_seed_and_uncommitted_changes(meta):
     assert labels.tags(meta) == ["finished", "seed-3"]
     assert labels.tags(meta.model_copy(update={"git_dirty": True}))[-1] == "uncommitted-changes"
