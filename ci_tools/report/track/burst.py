@@ -7,7 +7,7 @@ pyproject.toml pins; a client without them gets row by row.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 PRIVATE = ("_publish", "_asyncer", "_client", "_assign")
@@ -22,7 +22,7 @@ def together(run: Any) -> Iterator[None]:
     """
     from wandb.proto.wandb_server_pb2 import ServerRequest  # type: ignore[attr-defined] # made when imported
 
-    interface = run._interface
+    interface: Any = getattr(run, "_interface", None)
     if not all(hasattr(interface, name) for name in PRIVATE):
         yield
         return
@@ -36,10 +36,16 @@ def together(run: Any) -> Iterator[None]:
         for request in held:
             await interface._client.publish(request)
 
-    interface._publish = hold
-    try:
-        yield
-    finally:
+    def let_go() -> None:
         del interface._publish
         if held:
             interface._asyncer.run(hand_over)
+
+    interface._publish = hold
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):  # it would take the place of what ended the body, a Ctrl-C for instance
+            let_go()
+        raise
+    let_go()

@@ -282,6 +282,8 @@ class Session:
         """Online, what fails is W&B's or the network's failure and is only remembered; offline, it is the disk's."""
         try:
             work()
+        except DependencyUnavailable:
+            raise  # a row of several has told it
         except Exception as error:
             if not self._online:
                 raise _not_kept(self._folder, _first_line(error), full=_is_full(error)) from error

@@ -1,9 +1,11 @@
 """Rows that reach W&B's client together: all of them, in their order, and by one hand-over each time."""
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from ci_tools.errors import DependencyUnavailable
 from ci_tools.report.track import burst, session
 from ci_tools.report.track.history import Histogram, Point
 from ci_tools.report.track.session import Client
@@ -22,6 +24,18 @@ def run(tmp_path):
         handed = asyncer.run
         asyncer.run = lambda work: calls.append(work) or handed(work)
         yield opened, calls
+
+
+@pytest.fixture
+def cut_off(run):
+    """The run, when W&B's own process does not take anything any more."""
+    opened, _ = run
+
+    async def refuse(_):
+        raise ConnectionResetError("gone")
+
+    with mock.patch.object(opened._run._interface._client, "publish", refuse):
+        yield opened
 
 
 def points(number, first=0):
@@ -77,6 +91,41 @@ def test_rows_before_an_error_arrive_and_the_next_ones_too(run):
         fail()
     opened.log(points(1, first=1)[0])
     assert logged(opened) == [0, 1]
+
+
+def test_interrupt_stays_one_where_the_rows_before_it_are_not_taken(cut_off):
+    def interrupted():
+        with burst.together(cut_off._run):
+            cut_off.log(points(1)[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+
+def test_rows_that_are_not_taken_are_an_error_offline_and_remembered_online(cut_off):
+    with pytest.raises(DependencyUnavailable, match=r"cannot be kept \(gone\)"):
+        cut_off.log_plain(iter(points(3)))
+    cut_off._online = True
+    cut_off.log_plain(iter(points(3, first=3)))
+    assert cut_off._missing
+
+
+def test_row_that_fails_is_told_once(run, monkeypatch):
+    opened, _ = run
+
+    def fail(*_, **__):
+        raise ValueError("no such value")
+
+    monkeypatch.setattr(opened._run, "log", fail)
+    with pytest.raises(DependencyUnavailable, match=r"cannot be kept \(no such value\)") as told:
+        opened.log_plain(iter(points(3)))
+    assert str(told.value).count("cannot be kept") == 1
+
+
+def test_client_whose_runs_are_made_otherwise_gets_row_by_row():
+    with burst.together(object()):
+        pass
 
 
 def test_client_without_the_private_names_gets_row_by_row(run, monkeypatch):
