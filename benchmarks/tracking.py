@@ -48,6 +48,8 @@ BLOCK = 20
 RECORD = Path("runs/seed-1")
 START, END = 60.0, 60.0
 """Seconds that a tracker may take to begin, and to end."""
+CORE = "wandb-core"
+"""Name of W&B's own process. The tracker's first child is a git, which it asks for a moment before."""
 
 
 class Stopwatch:
@@ -96,11 +98,18 @@ class Tracker:
     def begun(self) -> float:
         """Wait until W&B's own process is there; returns the processor seconds that took."""
         deadline = time.monotonic() + START
-        while len(self.all()) < 2:
+        while CORE not in self._names():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the tracker did not begin within {START:g} s")
             time.sleep(0.1)
         return self.processor_seconds()
+
+    def _names(self) -> set[str]:
+        names = set()
+        for process in self.all():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                names.add(process.name())
+        return names
 
     def processor_seconds(self) -> float:
         """Of all of them so far, those that have ended included."""
