@@ -46,7 +46,7 @@ QUICK = Rounds(rounds=3, turns=2, block=1, warmup=2), Rounds(rounds=1, turns=1, 
 BLOCK = 20
 """Steps per turn. A round has 400: the recorder hands rows over, and the tracker takes them, every few seconds."""
 RECORD = Path("runs/seed-1")
-START, END = 60.0, 60.0
+START, END = 180.0, 60.0
 """Seconds that a tracker may take to begin, and to end."""
 CORE = "wandb-core"
 """Name of W&B's own process. The tracker's first child is a git, which it asks for a moment before."""
