@@ -20,6 +20,8 @@ STALLED = 0.5
 WINDOWS = 10
 LOWEST_COSINE = 1e-3
 """Cosines below it are taken for it, so that the noise scale stays finite."""
+QUIET = 0.1
+"""Share of the largest median gradient so far below which a median is no scale for spikes any more."""
 
 
 @gate(
@@ -180,16 +182,21 @@ def _noise_ratio(cosine: float) -> float:
 
 @gate(
     limit=50.0,
-    unit="times the past median gradient norm",
+    unit="times the usual gradient norm",
     remedy="clip the gradient norm; look at the batches of these steps",
     calibrated=True,
 )
 def gradient_spikes(training: Training) -> Reading:
-    """Steps with a far larger gradient than those before. The statistic is the third largest ratio: two do no harm."""
+    """Steps with a far larger gradient than those before. The statistic is the third largest ratio: two do no harm.
+
+    The gradient of a task that is nearly solved vanishes but for the batches that hold a hard example. Such a batch is
+    no spike: where the median has fallen below `QUIET` of the largest one so far, ratios are taken to that instead.
+    """
     norm_S, width = series.log10(training.grad_norm_S), series.window(len(training.grad_norm_S))
     past_S = series.rolling_median(norm_S, width)[:-1]
-    over_S = norm_S[1:] - past_S
-    over_S[: min(width, len(over_S))] = np.nan
+    past_S[:width] = np.nan
+    usual_S = np.maximum(past_S, np.fmax.accumulate(past_S) + np.log10(QUIET))
+    over_S = norm_S[1:] - usual_S
     row = np.flatnonzero(np.isfinite(over_S))
     if len(row) < 3:
         return unmeasured(Reason.NO_GRADIENTS)
@@ -200,12 +207,14 @@ def gradient_spikes(training: Training) -> Reading:
     return Reading(
         statistic=ratio,
         diagnosis=(
-            f"The largest gradient, at step {training.step_S[at]}, is {10 ** over_S[worst[0]]:.3g} times the median of "
-            f"the {width} steps before, most of it in {layer}; the third largest is {ratio:.3g} times."
+            f"The gradient at step {training.step_S[at]} is {10 ** over_S[worst[0]]:.3g} times the usual one and grew "
+            f"most in {layer}; the third such ratio is {ratio:.3g}. Usual is the median of the {width} steps before, "
+            f"or {100 * QUIET:.0f} % of the largest such median so far, if that is more."
         ),
         evidence={
             "steps": training.step_S[worst + 1].tolist(),
             "ratios": (10 ** over_S[worst]).tolist(),
+            "usual gradient norms": (10 ** usual_S[worst]).tolist(),
             "layer": layer,
         },
     )

@@ -158,6 +158,53 @@ def test_repeated_spikes_are_named_with_steps_and_layer_and_two_do_no_harm():
     assert not failed(gradient_spikes(spiked(specimen.clean(1), [60, 90])))
 
 
+def solved(run, factor=1e-4, every=9):
+    """A task that is nearly solved from the middle on: its gradient vanishes but in each ninth batch."""
+    size = np.ones(len(run.grad_norm_S))
+    size[len(size) // 2 :] = factor
+    size[len(size) // 2 :: every] = 0.5
+    return replace(run, grad_norm_S=run.grad_norm_S * size, grad_rms_SL=run.grad_rms_SL * size[:, None])
+
+
+def test_hard_batches_of_a_task_that_is_nearly_solved_are_no_spikes():
+    found = gradient_spikes(solved(specimen.clean(1)))
+    assert not failed(found)
+    assert found.reading.statistic > 1
+
+
+def test_spikes_are_told_with_the_norm_that_they_are_measured_by():
+    before, after = specimen.clean(1), solved(specimen.clean(1))
+    width, half = specimen.STEPS // 20, specimen.STEPS // 2
+    medians = [np.median(before.grad_norm_S[i - width : i]) for i in range(width + 1, half)]
+    run = spiked(after, [60, 180], factor=1e6)
+    found = gradient_spikes(run).reading.evidence
+    assert found["usual gradient norms"][0] == pytest.approx(np.median(before.grad_norm_S[50:60]), rel=0.05)
+    assert found["usual gradient norms"][1] == pytest.approx(max(medians) / 10, rel=0.05)
+    norms = np.multiply(found["ratios"], found["usual gradient norms"])
+    assert norms == pytest.approx(run.grad_norm_S[found["steps"]])
+
+
+def test_spikes_of_a_task_that_is_nearly_solved_are_still_found():
+    run = solved(specimen.clean(1))
+    middle = len(run.grad_norm_S) // 2
+    steps = [middle + 9 * k for k in (1, 2, 3)]
+    assert failed(gradient_spikes(spiked(run, steps, factor=1e2)))
+
+
+def test_gradients_that_are_large_later_hide_no_earlier_spike():
+    size = 10.0 ** np.maximum(np.arange(specimen.STEPS) / 50 - 2, 0)
+    run = spiked(specimen.clean(1), [60, 75, 90], factor=1e2)
+    rising = replace(run, grad_norm_S=run.grad_norm_S * size)
+    assert sorted(gradient_spikes(rising).reading.evidence["steps"]) == [60, 75, 90]
+    assert failed(gradient_spikes(rising))
+
+
+def test_large_gradients_of_the_very_first_steps_hide_no_spike():
+    run = spiked(specimen.clean(1), [60, 90, 130], factor=1e2)
+    assert failed(gradient_spikes(run))
+    assert failed(gradient_spikes(replace(run, grad_norm_S=run.grad_norm_S * np.where(run.step_S < 5, 1e3, 1))))
+
+
 def test_units_without_gradient_are_dead_but_rows_of_an_embedding_are_not():
     run = specimen.clean(1)
     dead = run.dead_share_PL.copy()
