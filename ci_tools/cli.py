@@ -316,6 +316,10 @@ def track(
     Every step, histograms, verdicts, artifacts; told again, a run gains nothing twice. Without a key or an answer, data
     for W&B is kept in wandb/ for `wandb sync`, and the exit code is 0.
     """
+    if out is not None and to == "wandb":
+        raise ConfigError(
+            "--out is for other trackers", rule="W&B's client keeps data in wandb/", fix="add --to TRACKER"
+        )
     with TemporaryDirectory(prefix="switchback-") as folder, machine_output(as_json):
         from ci_tools.report.track import command
 

@@ -1,12 +1,13 @@
 """What `switchback track`, and the process beside `switchback run`, tell W&B, and what they say of it."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ci_tools.errors import DependencyUnavailable, SwitchbackError, explain
+from ci_tools.errors import ConfigError, DependencyUnavailable, SwitchbackError, explain
 from ci_tools.record.lock import is_written
 from ci_tools.record.reader import open_record
 from ci_tools.record.schema import META
@@ -64,10 +65,14 @@ def track(
         seconds: that W&B has to answer, at the start and at the end of a run.
 
     Raises:
+        ConfigError: two records have one name, or W&B's settings break its rules.
         RecordError: a record is missing, damaged or of another schema version.
         DataError: the verdicts are damaged.
         ModuleNotFoundError: the package wandb is not installed.
     """
+    _refuse_namesakes(records)
+    if os.environ.get("WANDB_MODE") == "disabled":
+        return Tracked(warnings=["W&B is told nothing: WANDB_MODE is disabled"])
     if live:
         priority.give_way()
     teller = _Teller(Client(root, seconds, started=_out_of_the_way if live else lambda: None), root)
@@ -88,11 +93,13 @@ def export(to: str, records: Sequence[Path], out: Path, *, live: bool = False, w
         wait: seconds to wait for a record that is not there yet.
 
     Raises:
+        ConfigError: two records have one name.
         RecordError: a record is missing, damaged or of another schema version.
         ModuleNotFoundError: the tracker's package is not installed.
     """
     from ci_tools.report.track import prometheus, tensorboard
 
+    _refuse_namesakes(records)
     told = Tracked()
     if live:
         priority.give_way()
@@ -139,6 +146,17 @@ def attend(
         told.warnings.append(_sentence(error))
     for line in (*str(told).splitlines(), *(f"warning: {warning}" for warning in told.warnings)):
         say(line)
+
+
+def _refuse_namesakes(records: Sequence[Path]) -> None:
+    """A record is called after its folder; of two with one name, trackers would keep the last."""
+    seen: dict[str, Path] = {}
+    for path in records:
+        name = path.resolve().name
+        if name in seen:
+            rule, fix = "a record is called after its folder", "name them in calls of their own, or rename a folder"
+            raise ConfigError(f"{seen[name]} and {path} have one name", where="switchback track", rule=rule, fix=fix)
+        seen[name] = path
 
 
 class _Teller:

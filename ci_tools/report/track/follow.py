@@ -4,6 +4,7 @@ Law: the rows that `follow` yields, put together, are the streams of the record,
 Law: a row of the trace comes no earlier than the other streams' rows about the steps before its own.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ci_tools.record.schema import RunMeta
 
 EVERY = 1.0
 """Seconds between two looks; the writer hands over a block of rows every few seconds."""
+
+_ID = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +63,16 @@ def follow(
         sleep: what to wait with.
 
     Raises:
-        RecordError: no record there, of another schema version, damaged, or replaced by another run meanwhile.
+        RecordError: no record there, of another schema version, damaged, without an id, or replaced by another run
+            meanwhile.
     """
     while wait > 0 and not (record / schema.META).exists() and not stop():
         sleep(every)
         wait -= every
     now = open_record(record)
+    if not _ID.fullmatch(now.meta.id):  # trackers take it for a name
+        rule, fix = "an id has 12 hex digits", "train again"
+        raise RecordError(f"run.json: {now.meta.id[:40]!a} is no id", where=record, rule=rule, fix=fix)
     if now.meta.status == "finished":
         yield _whole(now)
         return

@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from ci_tools.errors import DependencyUnavailable
+from pydantic import ValidationError
+
+from ci_tools.errors import ConfigError, DependencyUnavailable
 from ci_tools.report.track.burst import together
 from ci_tools.report.track.history import Histogram, Point
 from ci_tools.report.track.journal import rows_kept
@@ -56,6 +58,7 @@ class Client:
         started: called whenever a run has begun, and with it, perhaps, the client's own process.
 
     Raises:
+        ConfigError: W&B's settings, from the environment or the user's file, break its rules.
         ModuleNotFoundError: the package wandb is not installed.
     """
 
@@ -126,7 +129,13 @@ class Client:
         Not those of `wandb/settings` where the client stands: a pull request could send the key to a server of its own.
         """
         with chdir(_ELSEWHERE):
-            return self._wandb.setup(settings=self._wandb.Settings(silent=True, root_dir=self._folder))
+            try:
+                return self._wandb.setup(settings=self._wandb.Settings(silent=True, root_dir=self._folder))
+            except ValidationError as error:
+                first = error.errors()[0]  # without the value, which may be a key
+                name = "_".join(map(str, ("WANDB", *first["loc"]))).upper()
+                fix = f"correct or unset {name}, or correct W&B's settings file"
+                raise ConfigError("W&B does not take it", where=name, rule=first["msg"], fix=fix) from None
 
     def _folders(self) -> set[Path]:
         """Of runs that were started online."""

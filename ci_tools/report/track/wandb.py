@@ -9,7 +9,6 @@ the verdicts and the HTML report. With the record go the id, the label, the scor
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ COLUMNS = (
     *("diagnosis", "remedy", "evidence"),
 )
 """Of the table of verdicts."""
-_ID = re.compile("[0-9a-f]{12}")
 
 
 def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], root: Path = Path()) -> Entry:
@@ -54,13 +52,10 @@ def tell_record(client: Client, name: str, path: Path, looks: Iterator[Rows], ro
         root: of the repository.
 
     Raises:
-        RecordError: as `follow`, or the record's id is none.
+        RecordError: as `follow`.
         DependencyUnavailable: W&B does not take the data, and it cannot be kept here either.
     """
     rows = first = next(looks)
-    if not _ID.fullmatch(first.meta.id):
-        rule, fix = "an id has 12 hex digits", "train again"
-        raise RecordError(f"run.json: {first.meta.id[:40]!a} is no id", where=path, rule=rule, fix=fix)
 
     def known() -> Entry | None:
         return kept.known(name, _state(client, first.meta), root) if first.ended else None

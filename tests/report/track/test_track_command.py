@@ -109,3 +109,47 @@ def test_other_trackers_write_below_the_folder(root, switchback, to, expected):
     code, out, _ = switchback("track", RECORD, "--to", to, "--out", "told")
     assert (code, out) == (0, f"seed-1: told/{expected}\n")
     assert (root / "told" / expected).exists()
+
+
+@pytest.mark.parametrize("to", ["wandb", "tensorboard", "prometheus"])
+def test_two_records_of_one_name_are_refused_before_anything_is_told(root, switchback, to):
+    shutil.copytree(root / RECORD, root / "others/seed-1")
+    code, out, err = switchback("track", RECORD, "others/seed-1", "--to", to)
+    assert (code, out) == (2, "")
+    assert "runs/seed-1 and others/seed-1 have one name; a record is called after its folder. Fix: name them" in err
+    assert not list(root.glob("wandb/offline-run-*"))
+    assert not (root / "report" / to).exists()
+
+
+@pytest.mark.parametrize("to", ["wandb", "tensorboard", "prometheus"])
+@pytest.mark.parametrize("id_", ["../../x", ""])
+def test_record_whose_id_is_none_is_refused_by_every_tracker(root, switchback, to, id_):
+    path = root / RECORD / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id": id_}))
+    code, _, err = switchback("track", RECORD, "--to", to)
+    assert code == 2
+    assert f"run.json: '{id_}' is no id; an id has 12 hex digits. Fix: train again" in err
+
+
+@pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "bogus"), ("WANDB_BASE_URL", "nonsense")])
+def test_settings_that_w_and_b_refuses_are_named_without_their_values(root, switchback, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    code, _, err = switchback("track", RECORD)
+    assert code == 2
+    assert err.startswith(f"error: {name}: W&B does not take it; ")
+    assert f"Fix: correct or unset {name}" in err
+    assert f"'{value}'" not in err
+    assert err.count("\n") == 1
+
+
+def test_folder_for_w_and_b_is_refused(root, switchback):
+    code, _, err = switchback("track", RECORD, "--out", "told")
+    assert (code, err.partition(";")[0]) == (2, "error: --out is for other trackers")
+
+
+@pytest.mark.parametrize(("option", "expected"), [([], 0), (["--strict"], 4)], ids=["lenient", "strict"])
+def test_mode_that_disables_w_and_b_is_obeyed_and_told(root, switchback, monkeypatch, option, expected):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    code, _, err = switchback("track", RECORD, *option)
+    assert (code, err) == (expected, "warning: W&B is told nothing: WANDB_MODE is disabled\n")
+    assert not list(root.glob("wandb/*run-*"))
