@@ -44,7 +44,7 @@ $(READY): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: Python 3.11 or newer is needed, found '$(PYTHON)'. Fix: install it, or make PYTHON=/path/to/python" >&2; \
 		exit 1; }
-	@echo "installing into .venv, once: about 1.5 GB with PyTorch for CPUs, several with CUDA"
+	@echo "installing into .venv, once: about 2 GB with PyTorch for CPUs, several with CUDA"
 	"$(PYTHON)" -m venv .venv
 	$(BIN)/pip install --editable '.[train,energy,report,track,serve]' --constraint constraints.txt
 	@touch $@
