@@ -16,9 +16,16 @@ def git(*arguments: str, **environment: str) -> str:
     # Hooks are the user's: they have no business in a copy.
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | environment)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # names of files are bytes
+            env=os.environ | environment,
+        )
     except FileNotFoundError:
-        raise _missing() from None
+        raise DependencyUnavailable("git is not installed", fix="install git and put it on PATH") from None
     except subprocess.CalledProcessError as error:
         words = " ".join(error.stderr.split()) or f"exit code {error.returncode}"
         raise ConfigError(words, where=f"git {arguments[0]}") from None
@@ -26,18 +33,12 @@ def git(*arguments: str, **environment: str) -> str:
 
 
 def asked(*arguments: str) -> str:
-    """What git answers, names of files byte by byte; empty where it refuses.
+    """What git answers; empty where it refuses.
 
     Raises:
         DependencyUnavailable: git is not installed.
     """
-    command = ["git", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False)
-    except FileNotFoundError:
-        raise _missing() from None
-    return done.stdout.strip("\n") if done.returncode == 0 else ""
-
-
-def _missing() -> DependencyUnavailable:
-    return DependencyUnavailable("git is not installed", fix="install git and put it on PATH")
+        return git(*arguments)
+    except ConfigError:
+        return ""
