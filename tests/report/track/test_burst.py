@@ -42,6 +42,12 @@ def points(number, first=0):
     return [Point(i, 1e9 + i, VALUES) for i in range(first, first + number)]
 
 
+def log_and_raise(opened, error):
+    with burst.together(opened._run):
+        opened.log(points(1)[0])
+        raise error
+
+
 def logged(opened):
     return [row["_step"] for row in Journal(Path(opened.finish().folder)).history]
 
@@ -81,26 +87,15 @@ def test_nothing_is_handed_over_where_nothing_is_logged(run):
 
 def test_rows_before_an_error_arrive_and_the_next_ones_too(run):
     opened, _ = run
-
-    def fail():
-        with burst.together(opened._run):
-            opened.log(points(1)[0])
-            raise ZeroDivisionError
-
     with pytest.raises(ZeroDivisionError):
-        fail()
+        log_and_raise(opened, ZeroDivisionError)
     opened.log(points(1, first=1)[0])
     assert logged(opened) == [0, 1]
 
 
 def test_interrupt_stays_one_where_the_rows_before_it_are_not_taken(cut_off):
-    def interrupted():
-        with burst.together(cut_off._run):
-            cut_off.log(points(1)[0])
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        interrupted()
+        log_and_raise(cut_off, KeyboardInterrupt)
 
 
 def test_rows_that_are_not_taken_are_an_error_offline_and_remembered_online(cut_off):
