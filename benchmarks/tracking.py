@@ -97,11 +97,7 @@ class Tracker:
 
     def begun(self) -> float:
         """Wait until W&B's own process is there; returns the processor seconds that took."""
-        deadline = time.monotonic() + START
-        while CORE not in self._names():
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"the tracker did not begin within {START:g} s")
-            time.sleep(0.1)
+        _until(lambda: CORE in self._names(), partial(time.sleep, 0.1))
         return self.processor_seconds()
 
     def _names(self) -> set[str]:
@@ -195,11 +191,16 @@ def _tracked_blocks(params: Params, root: Path, clock: Stopwatch, spent: list[fl
 
 def _train_until_it_is_told(blocks: Steps, root: Path) -> None:
     """The recorder hands over its first rows after some blocks, and the tracker needs a moment to begin."""
+    _until(lambda: any(root.glob("wandb/offline-run-*/run-*.wandb")), partial(next, blocks))
+
+
+def _until(begun: Callable[[], bool], meanwhile: Callable[[], object]) -> None:
+    """Do something else until the tracker has begun."""
     deadline = time.monotonic() + START
-    while not list(root.glob("wandb/offline-run-*/run-*.wandb")):
+    while not begun():
         if time.monotonic() > deadline:
             raise RuntimeError(f"the tracker did not begin within {START:g} s")
-        next(blocks)
+        meanwhile()
 
 
 def _measure_runs(params: Params, scratch: Path, plan: Rounds, result: Result) -> None:
